@@ -1,0 +1,28 @@
+"""Bit-exact simulation of narrow integer accumulators, and what must hold for them not to overflow.
+
+`docs/semantics.md` says what is exact; `accsim.arith` is that page as code.
+"""
+
+from accsim import bounds
+from accsim.errors import AccsimError
+from accsim.layer import IntLayer
+from accsim.simulate import Run, conv2d, linear, simulate
+from accsim.spec import Accumulator, IntSpec, Overflow, between, signed, unsigned
+
+__all__ = [
+    "AccsimError",
+    "Accumulator",
+    "IntLayer",
+    "IntSpec",
+    "Overflow",
+    "Run",
+    "between",
+    "bounds",
+    "conv2d",
+    "linear",
+    "signed",
+    "simulate",
+    "unsigned",
+]
+
+__version__ = "0.1.0"

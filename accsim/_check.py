@@ -1,0 +1,51 @@
+"""Checks of caller input, once, at the edge: what must hold, not what was got, where."""
+
+from __future__ import annotations
+
+from operator import index
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accsim.errors import DtypeError, RangeError, ShapeError, SpecError
+
+if TYPE_CHECKING:
+    from accsim.spec import IntSpec
+
+IntArray = np.ndarray[Any, np.dtype[Any]]
+
+
+def integer(value: object, what: str, low: int, high: int) -> int:
+    """`value` as a Python int in [low, high]; bools and floats are not integers."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or not low <= number <= high:
+        raise SpecError(f"{what} must be an integer from {low} to {high}, not {value!r}")
+    return number
+
+
+def integer_array(value: object, name: str) -> IntArray:
+    """`value` as a numpy array of a native integer dtype; a view where it is one already."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ShapeError(f"{name} must be a rectangular array of integers, not ragged") from None
+    except (TypeError, RuntimeError) as error:
+        raise DtypeError(f"{name} must be an array of integers: {error}") from None
+    if array.dtype.kind not in "iu":
+        raise DtypeError(f"{name} must be an array of integers, not of {array.dtype}")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def inside(array: IntArray, spec: IntSpec, name: str) -> None:
+    """Raise RangeError naming the first entry of `array` that lies outside `spec`."""
+    if array.size == 0 or (spec.min <= int(array.min()) and int(array.max()) <= spec.max):
+        return
+    bad = (array < spec.min) | (array > spec.max)
+    where = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), array.shape))
+    place = ", ".join(str(i) for i in where)
+    raise RangeError(f"{name}[{place}] is {int(array[where])}, outside {spec.describe()}")

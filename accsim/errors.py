@@ -1,0 +1,56 @@
+"""Every error the toolkit raises on purpose; each leaf is also the builtin a caller expects."""
+
+from __future__ import annotations
+
+__all__ = [
+    "AccsimError",
+    "DtypeError",
+    "HostWidthError",
+    "LayerFileError",
+    "MissingExtraError",
+    "ModelError",
+    "RangeError",
+    "ShapeError",
+    "SpecError",
+    "UnsafeLayerError",
+]
+
+
+class AccsimError(Exception):
+    """The root: `except AccsimError` catches whatever the toolkit refuses."""
+
+
+class SpecError(AccsimError, ValueError):
+    """A number that describes a type, a register or a geometry is not a legal one."""
+
+
+class ShapeError(AccsimError, ValueError):
+    """Arrays whose dimensions do not fit each other."""
+
+
+class DtypeError(AccsimError, TypeError):
+    """Something other than integers where integers are due; nothing is ever rounded."""
+
+
+class RangeError(AccsimError, ValueError):
+    """An integer outside the range that its specification declares."""
+
+
+class HostWidthError(AccsimError, OverflowError):
+    """A simulation whose own arithmetic could leave 64 bits; use fewer bits or a shorter sum."""
+
+
+class LayerFileError(AccsimError, ValueError):
+    """A file that is not a layer file, is damaged, or claims more than it holds."""
+
+
+class ModelError(AccsimError, ValueError):
+    """A torch model that cannot be quantized or frozen as it stands."""
+
+
+class UnsafeLayerError(AccsimError, ValueError):
+    """Frozen integers that can overflow the register they were trained for."""
+
+
+class MissingExtraError(AccsimError, ImportError):
+    """An optional package is not installed; the text names the pip command."""

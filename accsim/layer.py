@@ -1,0 +1,176 @@
+"""`IntLayer`: frozen integer weights, the ranges of their operands, and where each tap reads."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from accsim._check import IntArray, inside, integer, integer_array
+from accsim.errors import AccsimError, LayerFileError, ShapeError, SpecError
+from accsim.files import read_arrays, write_arrays
+from accsim.spec import MAX_BITS, IntSpec, signed, unsigned
+
+__all__ = ["IntLayer"]
+
+FORMAT = 1  # of the layer file
+_GEOMETRY = ("stride", "padding", "dilation")
+_MOST = 2**20  # the largest stride, padding, dilation or number of groups
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IntLayer:
+    """An integer linear layer or two-dimensional convolution, frozen.
+
+    Shapes: weight (C, K) is linear, (O, I, kh, kw) is conv2d with I input channels per group;
+    bias (C,) or (O,), in product units, is what each register starts at.
+    `stride`, `padding` and `dilation` are one integer or (vertical, horizontal), as in torch.
+
+    Raises: DtypeError, ShapeError, SpecError; RangeError naming the first weight outside its spec.
+    """
+
+    weight: IntArray
+    weight_spec: IntSpec = field(kw_only=True)
+    input_spec: IntSpec = field(kw_only=True)
+    bias: IntArray | None = field(default=None, kw_only=True)
+    stride: int | tuple[int, int] = field(default=1, kw_only=True)
+    padding: int | tuple[int, int] = field(default=0, kw_only=True)
+    dilation: int | tuple[int, int] = field(default=1, kw_only=True)
+    groups: int = field(default=1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for name in ("weight_spec", "input_spec"):
+            if not isinstance(getattr(self, name), IntSpec):
+                raise SpecError(f"{name} must be an IntSpec, not {getattr(self, name)!r}")
+        weight = integer_array(self.weight, "weight")
+        if weight.ndim not in (2, 4):
+            raise ShapeError(
+                f"weight must be (C, K) or (O, I, kh, kw), not of shape {weight.shape}"
+            )
+        if len(weight) == 0 or (weight.ndim == 4 and 0 in weight.shape):
+            raise ShapeError(
+                f"weight must have at least one channel and tap, not shape {weight.shape}"
+            )
+        inside(weight, self.weight_spec, "weight")
+        for name in _GEOMETRY:
+            low = 0 if name == "padding" else 1
+            object.__setattr__(self, name, _pair(getattr(self, name), name, low))
+        object.__setattr__(self, "groups", integer(self.groups, "groups", 1, _MOST))
+        if weight.ndim == 2 and self.geometry != ((1, 1), (0, 0), (1, 1), 1):
+            raise ShapeError("a linear weight (C, K) takes no stride, padding, dilation or groups")
+        if len(weight) % self.groups:
+            raise ShapeError(
+                f"groups must divide the {len(weight)} output channels, not {self.groups}"
+            )
+        object.__setattr__(self, "weight", _frozen(weight, storage(self.weight_spec)))
+        if self.bias is not None:
+            bias = integer_array(self.bias, "bias")
+            if bias.shape != (len(weight),):
+                raise ShapeError(f"bias must have shape ({len(weight)},), not {bias.shape}")
+            widest = signed(MAX_BITS) if bias.min() < 0 else unsigned(MAX_BITS)
+            inside(bias, widest, "bias")  # no register could start beyond
+            object.__setattr__(self, "bias", _frozen(bias, np.int64))
+
+    @property
+    def geometry(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]:
+        """(stride, padding, dilation, groups), the first three as (vertical, horizontal)."""
+        return self.stride, self.padding, self.dilation, self.groups  # type: ignore[return-value]
+
+    @property
+    def is_conv(self) -> bool:
+        """Whether the layer is a convolution."""
+        return self.weight.ndim == 4
+
+    @property
+    def channels(self) -> int:
+        """Number of output channels, each with a register of its own."""
+        return len(self.weight)
+
+    @property
+    def taps(self) -> int:
+        """K: how many products one register sums."""
+        return prod(self.weight.shape[1:])
+
+    @property
+    def rows(self) -> IntArray:
+        """The weight as (channels, taps): each row in the order in which a register folds it."""
+        return self.weight.reshape(self.channels, self.taps)
+
+    @property
+    def pads(self) -> bool:
+        """Whether some taps can fall on padding, where their product is 0."""
+        return self.geometry[1] != (0, 0)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the layer as a .npz file of integer arrays; `path` changes only when complete."""
+        arrays = {
+            "format": np.array(FORMAT),
+            "weight": self.weight,
+            "weight_spec": np.array([self.weight_spec.min, self.weight_spec.max]),
+            "input_spec": np.array([self.input_spec.min, self.input_spec.max]),
+            "groups": np.array(self.groups),
+            **{name: np.array(getattr(self, name)) for name in _GEOMETRY},
+        }
+        write_arrays(path, arrays if self.bias is None else {**arrays, "bias": self.bias})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> IntLayer:
+        """Read what `save` wrote; any file may be given, none is trusted.
+
+        Raises: LayerFileError for a file that is not one layer, complete and consistent.
+        """
+        arrays, name = read_arrays(path), Path(path).name
+        required = {"format", "weight", "weight_spec", "input_spec", "groups", *_GEOMETRY}
+        if missing := sorted(required - arrays.keys()):
+            raise LayerFileError(f"{name} is not a layer file: it lacks {', '.join(missing)}")
+        if extra := sorted(arrays.keys() - required - {"bias"}):
+            raise LayerFileError(f"{name} is not a layer file: it also holds {', '.join(extra)}")
+        if arrays["format"].tolist() != FORMAT:
+            raise LayerFileError(
+                f"{name} must be of layer format {FORMAT}, not {arrays['format'].tolist()}"
+            )
+        try:
+            return cls(
+                arrays["weight"],
+                weight_spec=_spec(arrays["weight_spec"]),
+                input_spec=_spec(arrays["input_spec"]),
+                bias=arrays.get("bias"),
+                groups=arrays["groups"].tolist(),
+                **{key: arrays[key].tolist() for key in _GEOMETRY},
+            )
+        except AccsimError as error:
+            raise LayerFileError(f"{name} is not a layer file: {error}") from error
+
+
+def storage(spec: IntSpec) -> np.dtype[Any]:
+    """The narrowest signed numpy dtype that holds every code of `spec`."""
+    return next(
+        np.dtype(kind)
+        for kind in (np.int8, np.int16, np.int32, np.int64)
+        if np.iinfo(kind).min <= spec.min and spec.max <= np.iinfo(kind).max
+    )
+
+
+def _frozen(array: IntArray, dtype: np.typing.DTypeLike) -> IntArray:
+    """A private contiguous copy that cannot be written to."""
+    copy = np.array(array, dtype=dtype, order="C")
+    copy.flags.writeable = False
+    return copy
+
+
+def _pair(value: object, name: str, low: int) -> tuple[int, int]:
+    """One integer or two, as (vertical, horizontal)."""
+    both = value if isinstance(value, tuple | list) else (value, value)
+    if len(both) != 2:
+        raise SpecError(f"{name} must be one integer or two, not {value!r}")
+    return integer(both[0], name, low, _MOST), integer(both[1], name, low, _MOST)
+
+
+def _spec(array: IntArray) -> IntSpec:
+    if array.shape != (2,):
+        raise SpecError(f"a spec must be (min, max), not of shape {array.shape}")
+    return IntSpec(int(array[0]), int(array[1]))

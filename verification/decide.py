@@ -1,0 +1,87 @@
+"""Proof or witness, by exact integers: can this layer overflow this register for any input?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from accsim import bounds
+from accsim.arith import check_bias
+from accsim.layer import IntLayer
+from accsim.spec import Accumulator, between
+from verification.witness import Witness, find_witness
+
+__all__ = ["Report", "Verdict", "decide"]
+
+
+class Verdict(str, Enum):
+    """The three answers; none of them means that time ran out."""
+
+    PROVED = "proved"
+    """No step overflows for any legal input, so every output is the exact sum."""
+    REFUTED = "refuted"
+    """A legal input overflows; the report's witness is one."""
+    UNDECIDED = "undecided"
+    """Padding mixes with an input range that excludes 0, which this method cannot express."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """What `decide` found.
+
+    `least_bits` is the least two's complement register that is safe for the whole layer,
+    `channel_bits` (C,) the same per output channel. `unsafe_channels` are those not proved safe
+    here. `wrap_exact`: a wraparound register still ends at the exact sum for all inputs.
+    """
+
+    verdict: Verdict
+    accumulator: Accumulator
+    least_bits: int
+    channel_bits: np.ndarray[tuple[int], np.dtype[np.int64]]
+    unsafe_channels: tuple[int, ...]
+    wrap_exact: bool
+    witness: Witness | None
+
+
+def decide(layer: IntLayer, accumulator: Accumulator) -> Report:
+    """Prove that no input can overflow the register, or show one that does.
+
+    O(channels · taps) exact integer steps, no sampling. The verdict is for index order; where 0 is
+    a legal input it holds for every order, subset and tile of the sum.
+
+    Raises: RangeError for a bias outside the register.
+    Source: extremes of running sums; docs/semantics.md, "What a proof means".
+
+    >>> from accsim import IntLayer, signed, unsigned
+    >>> layer = IntLayer([[1] * 272], weight_spec=signed(4), input_spec=unsigned(4))
+    >>> str(decide(layer, Accumulator(12)).verdict), decide(layer, Accumulator(12)).least_bits
+    ('refuted', 13)
+    """
+    if layer.bias is not None:
+        for value in (int(layer.bias.min()), int(layer.bias.max())):
+            check_bias(value, accumulator)
+    spec = layer.input_spec
+    mixed = layer.pads and not spec.contains_zero
+    reach = between(min(0, spec.min), max(0, spec.max)) if mixed else spec
+    low, high = bounds.running_extremes(layer.rows, reach, bias=layer.bias)
+    safe = bounds.fits(low, high, accumulator)
+    verdict, witness = Verdict.PROVED, None
+    if not safe.all():
+        witness = find_witness(layer, accumulator)
+        verdict = Verdict.UNDECIDED if witness is None else Verdict.REFUTED
+    bits = bounds.bits_per_channel(low, high)
+    final = bounds.extremes(layer.rows, reach, bias=layer.bias)
+    return Report(
+        verdict,
+        accumulator,
+        int(bits.max()),
+        bits,
+        tuple(int(c) for c in np.flatnonzero(~safe)),
+        bool(bounds.fits(*final, accumulator).all()),
+        witness,
+    )
