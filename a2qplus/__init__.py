@@ -1,0 +1,26 @@
+"""A2Q and A2Q+: weights that provably fit a narrow accumulator, trained in torch."""
+
+from accsim.extras import require
+
+require("torch", extra="train", purpose="a2qplus")
+
+from a2qplus import functional  # noqa: E402
+from a2qplus.convert import quantize_model  # noqa: E402
+from a2qplus.integer import IntegerNetwork, LayerOverflow, to_integer, to_layers  # noqa: E402
+from a2qplus.layers import QuantConv2d, QuantLinear  # noqa: E402
+from a2qplus.quantizers import Quantization  # noqa: E402
+from a2qplus.train import fit, penalty  # noqa: E402
+
+__all__ = [
+    "IntegerNetwork",
+    "LayerOverflow",
+    "QuantConv2d",
+    "QuantLinear",
+    "Quantization",
+    "fit",
+    "functional",
+    "penalty",
+    "quantize_model",
+    "to_integer",
+    "to_layers",
+]

@@ -1,0 +1,168 @@
+"""A float model to a quantized one: every linear and two-dimensional convolution layer replaced."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from a2qplus.layers import QuantConv2d, QuantLayer, QuantLinear
+from a2qplus.quantizers import Quantization, check_method
+from a2qplus.trace import first_and_last, never_negative
+from accsim._check import integer
+from accsim.errors import ModelError
+from accsim.spec import signed, unsigned
+
+__all__ = ["quantize_model", "replace_modules"]
+
+
+def quantize_model(
+    model: nn.Module,
+    *,
+    weight_bits: int,
+    act_bits: int,
+    acc_bits: int | None = None,
+    method: str = "a2q+",
+    calibration: Tensor | Iterable[Tensor] | None = None,
+    edge_bits: int | None = 8,
+) -> nn.Module:
+    """A trainable copy whose linear and conv2d layers sum integers that fit `acc_bits`.
+
+    Inputs of a layer are unsigned where the graph or the calibration data show them never
+    negative (after ReLU), else signed. The first and last layer have `edge_bits`-bit weights and
+    inputs and no bound, as in the paper; `edge_bits=None` treats them as the others. Batch norm,
+    pooling and everything else stay in float, outside the register. `calibration` is one batch or
+    several; without it each layer takes its input scale from the first batch it sees.
+
+    Raises: SpecError for bits or an unknown method; ModelError for a model without such layers, or
+    with one that cannot be quantized, by name.
+    """
+    check_method(method, acc_bits)
+    integer(weight_bits, "weight_bits", 2, 16)
+    integer(act_bits, "act_bits", 1, 16)
+    if edge_bits is not None:
+        integer(edge_bits, "edge_bits", 2, 16)
+    model = copy.deepcopy(model)
+    layers: dict[str, nn.Module] = {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d)
+    }
+    if not layers:
+        raise ModelError("the model must hold a torch.nn.Linear or torch.nn.Conv2d to quantize")
+    for name, layer in layers.items():
+        _check_layer(name, layer)
+    positive = never_negative(model, layers)
+    seen = {} if calibration is None else _observe(model, layers, calibration)
+    edges = set() if edge_bits is None else first_and_last(model, layers)
+
+    def replacement(name: str, layer: nn.Module) -> nn.Module | None:
+        if name not in layers:
+            return None
+        low, high = seen.get(name, (None, None))
+        kind = unsigned if name in positive or (low is not None and low >= 0) else signed
+        if edge_bits is not None and name in edges:
+            rule = Quantization("base", edge_bits, kind(edge_bits))
+        else:
+            rule = Quantization(method, weight_bits, kind(act_bits), acc_bits)
+        new = _quantized(layer, rule)
+        if low is not None and high is not None:
+            new.input_quantizer.calibrate(max(-low, high))
+        return new
+
+    return replace_modules(model, replacement)
+
+
+def replace_modules(
+    model: nn.Module, replacement: Callable[[str, nn.Module], nn.Module | None]
+) -> nn.Module:
+    """The model, changed in place, with each module replaced where `replacement` returns one.
+
+    A module that is used under several names is replaced once, under all of them.
+    """
+    names: dict[int, str] = {}
+    for name, module in model.named_modules():
+        names[id(module)] = name
+    replaced: dict[int, nn.Module | None] = {}
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if id(module) not in replaced:
+            replaced[id(module)] = replacement(names[id(module)], module)
+        new = replaced[id(module)]
+        if new is None:
+            continue
+        if name == "":
+            return new
+        parent, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(parent), attribute, new)
+    return model
+
+
+def _check_layer(name: str, layer: nn.Module) -> None:
+    if isinstance(layer, QuantLayer):
+        raise ModelError(f"layer {name!r} is quantized already")
+    if type(layer) not in (nn.Linear, nn.Conv2d):
+        raise ModelError(
+            f"layer {name!r} must be a plain Linear or Conv2d, not {type(layer).__name__}"
+        )
+    if isinstance(layer, nn.Conv2d):
+        if layer.padding_mode != "zeros":
+            raise ModelError(f"layer {name!r} must pad with zeros, not {layer.padding_mode!r}")
+        if layer.padding == "same":
+            raise ModelError(f'layer {name!r} must give its padding as numbers, not "same"')
+
+
+def _quantized(layer: nn.Module, rule: Quantization) -> QuantLinear | QuantConv2d:
+    """A quantized layer with the float layer's weights."""
+    kind = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+    new: QuantLinear | QuantConv2d
+    if isinstance(layer, nn.Linear):
+        new = QuantLinear(
+            layer.in_features, layer.out_features, layer.bias is not None, quantization=rule, **kind
+        )
+    else:
+        assert isinstance(layer, nn.Conv2d)
+        new = QuantConv2d(
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel_size,
+            stride=layer.stride,
+            padding=0 if layer.padding == "valid" else layer.padding,
+            dilation=layer.dilation,
+            groups=layer.groups,
+            bias=layer.bias is not None,
+            quantization=rule,
+            **kind,
+        )
+    with torch.no_grad():
+        new.weight.copy_(new.weight_quantizer.initialize(layer.weight))
+        if layer.bias is not None:
+            new.bias.copy_(layer.bias)
+    return new.train(layer.training)
+
+
+@torch.no_grad()
+def _observe(
+    model: nn.Module, layers: dict[str, nn.Module], calibration: Tensor | Iterable[Tensor]
+) -> dict[str, tuple[float, float]]:
+    """Lowest and highest input of each layer over the calibration batches, in float."""
+    seen: dict[str, tuple[float, float]] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            low, high = (float(t) for t in inputs[0].aminmax())
+            old = seen.get(name, (low, high))
+            seen[name] = (min(low, old[0]), max(high, old[1]))
+
+        return hook
+
+    handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
+    training = model.training
+    model.eval()
+    for batch in [calibration] if isinstance(calibration, Tensor) else calibration:
+        model(batch)
+    model.train(training)
+    for handle in handles:
+        handle.remove()
+    return seen

@@ -1,0 +1,76 @@
+"""What the graph of a model tells before it runs: the order of its layers, and signs.
+
+A model that torch.fx cannot trace (data-dependent control flow) tells nothing; its layers then
+keep the order of registration, and their signs come from calibration data.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import fx, nn
+
+__all__ = ["first_and_last", "never_negative"]
+
+# What never gives a negative number, whatever comes in.
+_POSITIVE: set[object] = {
+    nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Softmax, nn.Hardsigmoid,
+    F.relu, F.relu6, F.sigmoid, F.softmax, torch.relu, torch.sigmoid, torch.softmax, torch.abs,
+    "relu", "relu_", "sigmoid", "softmax", "abs", "square",
+}  # fmt: skip
+# What gives no negative number if none comes in.
+_KEEPS_SIGN: set[object] = {
+    nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten,
+    nn.Unflatten, nn.Dropout, nn.Dropout2d, nn.Identity, nn.Upsample, nn.PixelShuffle,
+    F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.dropout, torch.flatten, torch.reshape,
+    torch.add, operator.add, operator.iadd, operator.mul, operator.getitem, torch.cat,
+    torch.mean, torch.permute, torch.transpose, torch.squeeze, torch.unsqueeze,
+    "flatten", "view", "reshape", "mean", "permute", "transpose", "contiguous", "squeeze",
+    "unsqueeze", "add", "add_", "mul", "clone",
+}  # fmt: skip
+
+
+def first_and_last(model: nn.Module, layers: Mapping[str, nn.Module]) -> set[str]:
+    """The names of the first and the last of `layers` in the order of computation."""
+    graph = _graph(model)
+    calls = [] if graph is None else [str(node.target) for node in graph if node.target in layers]
+    order = calls or list(layers)
+    return {order[0], order[-1]}
+
+
+def never_negative(model: nn.Module, layers: Mapping[str, nn.Module]) -> set[str]:
+    """The names of those `layers` whose every input the graph shows to be never negative."""
+    graph = _graph(model)
+    if graph is None:
+        return set()
+    positive: set[fx.Node] = set()
+    signs: dict[str, bool] = {}
+    for node in graph:
+        kind = (
+            type(model.get_submodule(str(node.target))) if node.op == "call_module" else node.target
+        )
+        inputs = [item in positive for item in node.all_input_nodes]
+        if kind in _POSITIVE or (kind in _KEEPS_SIGN and _constants_positive(node) and all(inputs)):
+            positive.add(node)
+        if node.op == "call_module" and node.target in layers:
+            name = str(node.target)
+            signs[name] = signs.get(name, True) and inputs[0]
+    return {name for name, sign in signs.items() if sign}
+
+
+def _constants_positive(node: fx.Node) -> bool:
+    """Whether arithmetic on this node has no negative constant; shapes may hold -1."""
+    if node.target not in (operator.add, operator.iadd, operator.mul, torch.add, "add", "mul"):
+        return bool(node.all_input_nodes)
+    numbers = [value for value in node.args if isinstance(value, int | float)]
+    return min(numbers, default=0) >= 0 and not node.kwargs
+
+
+def _graph(model: nn.Module) -> list[fx.Node] | None:
+    try:
+        return list(fx.Tracer().trace(model).nodes)
+    except Exception:  # tracing runs the model's own code, which may fail in any way
+        return None

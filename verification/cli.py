@@ -1,0 +1,201 @@
+"""The `accsim` command. Exit codes: 0 proved or done, 1 refuted, 2 wrong use, 3 undecided."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+import accsim
+from accsim.errors import AccsimError, LayerFileError
+from accsim.files import read_array, read_arrays, write_arrays
+from accsim.layer import IntLayer
+from accsim.simulate import simulate
+from accsim.spec import Accumulator, Overflow
+from verification import report
+from verification.decide import Verdict, decide
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help=(
+        "Narrow integer accumulators: simulate them bit-exactly, prove that they cannot overflow,"
+        " or see the input that does it."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+EXIT = {Verdict.PROVED: 0, Verdict.REFUTED: 1, Verdict.UNDECIDED: 3}
+WRONG_USE = 2
+INTERRUPTED = 130
+
+
+Layers = Annotated[
+    Path, typer.Argument(metavar="LAYERS", help="A layer file, or a folder of layer files.")
+]
+Bits = Annotated[int, typer.Option(help="Width of the register, 2 to 62.")]
+Rule = Annotated[Overflow, typer.Option(help="What the register does on overflow.")]
+Unsigned = Annotated[bool, typer.Option("--unsigned", help="A register without negative values.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(accsim.__version__)  # noqa: T201
+        raise typer.Exit
+
+
+@app.command()
+def verify(
+    layers: Layers,
+    bits: Bits,
+    overflow: Rule = Overflow.WRAP,
+    unsigned: Unsigned = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prove for every layer that no input overflows the register, or show one that does."""
+    accumulator = Accumulator(bits, overflow, signed=not unsigned)
+    loaded = _load(layers)
+    reports = {
+        name: decide(layer, accumulator)
+        for name, layer in _progress(loaded, "verifying", quiet=as_json)
+    }
+    verdict = report.overall(reports)
+    if as_json:
+        _print_json(
+            {
+                "schema": "accsim.verify/1",
+                "accumulator": report.accumulator_json(accumulator),
+                "verdict": str(verdict),
+                "layers": report.verdict_json(loaded, reports),
+            }
+        )
+    else:
+        console = Console()
+        console.print(report.verdict_table(f"{layers.name} in a {accumulator}", loaded, reports))
+        for name, found in reports.items():
+            if found.witness:
+                console.print(f"{name}: {found.witness}", highlight=False)
+    raise typer.Exit(EXIT[verdict])
+
+
+@app.command()
+def run(
+    layers: Layers,
+    inputs: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUTS",
+            help="Integer inputs: a .npy file for one layer, or an .npz with one array per layer.",
+        ),
+    ],
+    bits: Bits,
+    overflow: Rule = Overflow.WRAP,
+    unsigned: Unsigned = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write every layer's outputs to this .npz file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate layers bit-exactly on given inputs, and count what overflows."""
+    accumulator = Accumulator(bits, overflow, signed=not unsigned)
+    loaded = _load(layers)
+    arrays = _inputs(inputs, loaded)
+    runs = {
+        name: simulate(layer, arrays[name], accumulator)
+        for name, layer in _progress(loaded, "simulating", quiet=as_json)
+    }
+    if out is not None:
+        write_arrays(out, {name: result.output for name, result in runs.items()})
+    if as_json:
+        _print_json(
+            {
+                "schema": "accsim.run/1",
+                "accumulator": report.accumulator_json(accumulator),
+                "layers": report.run_json(runs),
+            }
+        )
+    else:
+        Console().print(report.run_table(f"{layers.name} in a {accumulator}", runs))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("accsim-demo"),
+    bits: Annotated[int, typer.Option(help="Register width to train A2Q+ for.")] = 10,
+    seed: Annotated[int, typer.Option(help="Seed of weights, split and shuffling.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="Little training, few images.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train digits to fit a narrow register, prove it, simulate it; beside a plain network."""
+    from verification.demo import run_demo
+
+    result = run_demo(
+        out, bits=bits, seed=seed, quick=quick, console=Console(quiet=as_json, highlight=False)
+    )
+    if as_json:
+        _print_json(result)
+
+
+def main() -> None:
+    """Run the command; whatever goes wrong in its use is one line and exit code 2."""
+    try:
+        code = app(standalone_mode=False) or 0
+    except (AccsimError, typer.TyperException) as error:
+        code = _complain(str(error))
+    except OSError as error:
+        code = _complain(f"{error.strerror}: {error.filename}")
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _complain(text: str) -> int:
+    print("accsim: " + " ".join(text.split()), file=sys.stderr)  # noqa: T201
+    return WRONG_USE
+
+
+def _load(path: Path) -> dict[str, IntLayer]:
+    """The layers at `path`, by file name without its ending."""
+    files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
+    if not files:
+        raise LayerFileError(f"{path.name} must hold layer files (*.npz)")
+    return {file.stem: IntLayer.load(file) for file in files}
+
+
+def _inputs(path: Path, layers: dict[str, IntLayer]) -> dict[str, object]:
+    """One array of inputs for each layer."""
+    if path.suffix == ".npy":
+        if len(layers) > 1:
+            raise LayerFileError(
+                f"{path.name} holds one array; {len(layers)} layers need an .npz with one for each"
+            )
+        return {name: read_array(path) for name in layers}
+    arrays: dict[str, object] = dict(read_arrays(path))
+    if missing := sorted(layers.keys() - arrays.keys()):
+        raise LayerFileError(f"{path.name} lacks inputs for {', '.join(missing)}")
+    return arrays
+
+
+def _progress(
+    layers: dict[str, IntLayer], doing: str, *, quiet: bool
+) -> Iterable[tuple[str, IntLayer]]:
+    """The layers by name, with a progress bar while they are taken, on a terminal."""
+    console = Console(stderr=True)
+    hidden = quiet or not console.is_terminal
+    return track(list(layers.items()), doing, console=console, transient=True, disable=hidden)
+
+
+def _print_json(content: report.Json) -> None:
+    print(json.dumps(content, indent=1))  # noqa: T201

@@ -1,0 +1,345 @@
+"""The main job on real data: digits trained to fit a narrow register, beside digits that were not.
+
+Needs the extras "train" and "plot". The data are the 1,797 handwritten digits of scikit-learn.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+import accsim
+from accsim.errors import SpecError
+from accsim.extras import require
+from accsim.files import write_arrays
+from accsim.spec import Accumulator, Overflow
+from verification import report
+from verification.decide import Report, Verdict, decide
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from accsim.layer import IntLayer
+
+__all__ = ["run_demo"]
+
+SCHEMA = "accsim.demo/1"
+OPERAND_BITS = 4  # of weights and activations
+SWEEP = range(6, 21)  # register widths
+WIDE = 32  # a register that none of these layers can overflow
+TEST_IMAGES = 360
+NETWORKS = ("plain", "a2q+")
+
+
+@dataclass(frozen=True, slots=True)
+class Digits:
+    """Images (B, 1, 8, 8) from 0 to 1 and their digits (B,), to train on and to test on."""
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+
+
+def run_demo(out: Path, *, bits: int, seed: int, quick: bool, console: Console) -> dict[str, Any]:
+    """Train, prove, simulate, print, and write everything into the folder `out`.
+
+    Returns what it writes to report.json.
+    Raises: MissingExtraError without torch, scikit-learn or matplotlib; SpecError for bits.
+    """
+    for package, extra in (("torch", "train"), ("sklearn", "train"), ("matplotlib", "plot")):
+        require(package, extra=extra, purpose="accsim demo")
+    if bits not in SWEEP:
+        raise SpecError(f"demo bits must be from {SWEEP[0]} to {SWEEP[-1]}, not {bits}")
+    out.mkdir(parents=True, exist_ok=True)
+    digits = _digits(seed, quick)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        accuracy, models = _train(digits, bits, seed, quick, progress)
+        sweeps = {name: _sweep(name, model, digits, progress) for name, model in models.items()}
+    frozen = {name: _layers(model) for name, model in models.items()}
+    accumulator = Accumulator(bits)
+    reports = {
+        name: {layer: decide(frozen[name][layer], accumulator) for layer in frozen[name]}
+        for name in NETWORKS
+    }
+    same = {name: _identical(model, digits.test_x, bits) for name, model in models.items()}
+    content = {
+        "schema": SCHEMA,
+        "versions": _versions(),
+        "seed": seed,
+        "quick": quick,
+        "bits": bits,
+        "operand_bits": OPERAND_BITS,
+        "train_images": len(digits.train_x),
+        "test_images": len(digits.test_x),
+        "float_accuracy": accuracy,
+        "networks": {
+            name: {
+                "verdict": str(report.overall(reports[name])),
+                "layers": report.verdict_json(frozen[name], reports[name]),
+                "wrap_saturate_wide_identical": same[name][0],
+                "largest_difference_from_fake_quantized": same[name][1],
+                "sweep": sweeps[name],
+            }
+            for name in NETWORKS
+        },
+    }
+    _write(out, content, frozen, models, digits)
+    _print(console, content, frozen, reports, out)
+    return content
+
+
+def _digits(seed: int, quick: bool) -> Digits:
+    import torch
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    x = torch.tensor(data.images / 16, dtype=torch.float32)[:, None]
+    y = torch.tensor(data.target)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    test, train = order[:TEST_IMAGES], order[TEST_IMAGES:]
+    if quick:
+        test, train = test[:60], train[:600]
+    return Digits(x[train], y[train], x[test], y[test])
+
+
+def _network() -> nn.Module:
+    from torch import nn
+
+    def block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+        conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        return [conv, nn.BatchNorm2d(outputs), nn.ReLU()]
+
+    layers = [*block(1, 16, 1), *block(16, 32, 2), *block(32, 32, 2), nn.Flatten()]
+    names = [f"{kind}{i}" for i in (1, 2, 3) for kind in ("conv", "norm", "relu")] + ["flat"]
+    return nn.Sequential(
+        OrderedDict([*zip(names, layers, strict=True), ("linear", nn.Linear(128, 10))])
+    )
+
+
+def _train(
+    digits: Digits, bits: int, seed: int, quick: bool, progress: Progress
+) -> tuple[float, dict[str, nn.Module]]:
+    """The float network's accuracy, and both quantized networks trained on from it."""
+    import torch
+
+    from a2qplus import fit, quantize_model
+    from a2qplus.train import accuracy
+
+    epochs = 2 if quick else 15
+    task = progress.add_task("training", total=3 * epochs)
+
+    def trained(model: nn.Module, doing: str) -> nn.Module:
+        progress.update(task, description=f"training: {doing}")
+        fit(
+            model,
+            digits.train_x,
+            digits.train_y,
+            epochs=epochs,
+            learning_rate=3e-3,
+            seed=seed,
+            on_epoch=lambda: progress.advance(task),
+        )
+        return model
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = _network()
+    network = trained(network, "float")
+    methods = {"plain": ("base", None), "a2q+": ("a2q+", bits)}
+    models = {}
+    for name, (method, acc_bits) in methods.items():
+        model = quantize_model(
+            network,
+            weight_bits=OPERAND_BITS,
+            act_bits=OPERAND_BITS,
+            acc_bits=acc_bits,
+            method=method,
+            calibration=digits.train_x,
+            edge_bits=None,
+        )
+        models[name] = trained(model, name)
+    return accuracy(network, digits.test_x, digits.test_y), models
+
+
+def _sweep(name: str, model: nn.Module, digits: Digits, progress: Progress) -> list[dict[str, Any]]:
+    """Accuracy and overflows on all test images for each width and overflow rule."""
+    from a2qplus import to_integer
+    from a2qplus.train import accuracy
+
+    cases = [(bits, rule) for bits in SWEEP for rule in Overflow]
+    rows = []
+    task: TaskID = progress.add_task(f"simulating: {name}", total=len(cases))
+    for bits, rule in cases:
+        network = to_integer(model, Accumulator(bits, rule))
+        share = accuracy(network, digits.test_x, digits.test_y)
+        overflows = {
+            layer: {"outputs": seen.outputs, "overflowed_outputs": seen.overflowed_outputs,
+                    "overflow_steps": seen.overflow_steps}
+            for layer, seen in network.overflow_report().items()
+        }  # fmt: skip
+        rows.append(
+            {"bits": bits, "overflow": str(rule), "accuracy": share, "overflows": overflows}
+        )
+        progress.advance(task)
+    return rows
+
+
+def _layers(model: nn.Module) -> dict[str, IntLayer]:
+    from a2qplus import to_layers
+
+    return to_layers(model)
+
+
+def _identical(model: nn.Module, x: Tensor, bits: int) -> tuple[bool, float]:
+    """Whether wrapping, saturating and wide registers give the same logits on every image.
+
+    And the largest difference of the wide logits from the fake-quantized model's.
+    """
+    import torch
+
+    from a2qplus import to_integer
+
+    wide = to_integer(model, Accumulator(WIDE))(x)
+    narrow = [to_integer(model, Accumulator(bits, rule))(x) for rule in Overflow]
+    with torch.no_grad():
+        difference = float((wide - model(x)).abs().max())
+    return all(torch.equal(wide, logits) for logits in narrow), difference
+
+
+def _inputs(model: nn.Module, x: Tensor) -> dict[str, Any]:
+    """The integer inputs of each layer for the images x, by layer name."""
+    import torch
+
+    from a2qplus.layers import QuantLayer
+
+    seen: dict[str, Any] = {}
+
+    def hook(name: str) -> Any:
+        def record(layer: QuantLayer, inputs: tuple[Tensor, ...]) -> None:
+            seen[name] = layer.input_quantizer(inputs[0])[0].to(torch.int16).numpy()
+
+        return record
+
+    quantized = {n: m for n, m in model.named_modules() if isinstance(m, QuantLayer)}
+    handles = [m.register_forward_pre_hook(hook(n)) for n, m in quantized.items()]
+    with torch.no_grad():
+        model(x)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("numpy", "numba", "torch", "scikit-learn")}
+    return {"accsim": accsim.__version__, "python": platform.python_version(), **packages}
+
+
+def _write(
+    out: Path,
+    content: dict[str, Any],
+    frozen: Mapping[str, Mapping[str, IntLayer]],
+    models: Mapping[str, nn.Module],
+    digits: Digits,
+) -> None:
+    from verification.plot import accuracy_plot
+
+    for name in NETWORKS:
+        folder = out / "layers" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for layer_name, layer in frozen[name].items():
+            layer.save(folder / f"{layer_name}.npz")
+        (out / "inputs").mkdir(exist_ok=True)
+        write_arrays(out / "inputs" / f"{name}.npz", _inputs(models[name], digits.test_x[:50]))
+    witnesses = {
+        layer: found["witness"]
+        for layer, found in content["networks"]["plain"]["layers"].items()
+        if found["witness"]
+    }
+    report.write_json(out / "witness.json", {"schema": "accsim.witness/1", "layers": witnesses})
+    accuracy_plot(out / "accuracy.png", content)
+    report.write_json(out / "report.json", content)
+
+
+def _print(
+    console: Console,
+    content: dict[str, Any],
+    frozen: Mapping[str, Mapping[str, IntLayer]],
+    reports: Mapping[str, Mapping[str, Report]],
+    out: Path,
+) -> None:
+    bits = content["bits"]
+    networks = content["networks"]
+    for name in NETWORKS:
+        title = f"{name}: proof for every input, {bits}-bit register"
+        console.print(report.verdict_table(title, frozen[name], reports[name]))
+    refuted = [
+        (layer, found.witness)
+        for layer, found in reports["plain"].items()
+        if found.verdict is Verdict.REFUTED and found.witness
+    ]
+    for layer, witness in refuted[-1:]:
+        console.print(report.witness_table(f"plain, {layer}: an input that overflows", witness))
+        console.print(f"{witness}\n")
+    console.print(_accuracy_table(content))
+    console.print(_overflow_table(content))
+    for name in NETWORKS:
+        same = "identical" if networks[name]["wrap_saturate_wide_identical"] else "not identical"
+        console.print(
+            f"{name}: logits with wrapping, saturating and {WIDE}-bit registers are {same} on all"
+            f" {content['test_images']} test images; the integer network differs from the trained"
+            f" one by at most {networks[name]['largest_difference_from_fake_quantized']:g}"
+        )
+    console.print(f"\nWritten: {out}/ (report.json, accuracy.png, layers, inputs, witness.json)")
+
+
+def _accuracy_table(content: dict[str, Any]) -> Any:
+    title = (
+        f"Accuracy in % on {content['test_images']} test images by register width"
+        f" (float: {100 * content['float_accuracy']:.1f})"
+    )
+    columns = [f"{name} {rule}" for name in NETWORKS for rule in Overflow]
+    made = report.table(title, "bits", *columns)
+    figures = {
+        (name, row["bits"], row["overflow"]): row["accuracy"]
+        for name in NETWORKS
+        for row in content["networks"][name]["sweep"]
+    }
+    for bits in SWEEP:
+        cells = [
+            f"{100 * figures[name, bits, str(rule)]:.1f}" for name in NETWORKS for rule in Overflow
+        ]
+        mark = " <" if bits == content["bits"] else ""
+        made.add_row(f"{bits}{mark}", *cells, style="bold" if mark else None)
+    return made
+
+
+def _overflow_table(content: dict[str, Any]) -> Any:
+    made = report.table(
+        f"Outputs that overflowed on the test images, {content['bits']}-bit register, wrap",
+        "layer",
+        *NETWORKS,
+    )
+    seen = {
+        name: next(
+            row["overflows"]
+            for row in content["networks"][name]["sweep"]
+            if (row["bits"], row["overflow"]) == (content["bits"], "wrap")
+        )
+        for name in NETWORKS
+    }
+    for layer in seen["plain"]:
+        cells = [
+            f"{seen[name][layer]['overflowed_outputs']} of {seen[name][layer]['outputs']}"
+            for name in NETWORKS
+        ]
+        made.add_row(layer, *cells)
+    return made
