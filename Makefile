@@ -1,0 +1,32 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+DEMO := accsim-demo
+
+.PHONY: demo test check bench clean
+
+demo: $(READY)  ## train digits to fit a narrow register, prove it, simulate it
+	$(BIN)/accsim demo --out $(DEMO)
+
+test: $(READY)  ## all tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: $(READY)  ## lint, format, strict types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## throughput beside numpy and torch, in one run
+	$(BIN)/python benchmarks/throughput.py
+
+# Built anew only when the pins change; torch goes first, alone, so that the pin chooses it.
+$(READY): constraints.txt pyproject.toml
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt torch
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:  ## remove what make made
+	rm -rf $(VENV) $(DEMO)

@@ -1,0 +1,99 @@
+"""What must hold for any layer, register and input; each raises AssertionError with the case."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+
+from accsim._check import IntArray
+from accsim.layer import IntLayer
+from accsim.simulate import simulate
+from accsim.spec import Accumulator
+from verification import oracle
+from verification.decide import Verdict, decide
+
+__all__ = ["assert_bound_sound", "assert_bound_tight", "assert_exact", "tap_inputs"]
+
+FIELDS = ("output", "overflow_count", "first_overflow", "peak_low", "peak_high")
+
+
+def assert_exact(layer: IntLayer, x: IntArray, accumulator: Accumulator) -> None:
+    """The simulator equals the oracle on every output and every field. Slow: plain Python."""
+    run = simulate(layer, x, accumulator)
+    bias = [0] * layer.channels if layer.bias is None else layer.bias.tolist()
+    rows = layer.rows.tolist()
+    for place, channel, taps in tap_inputs(layer, x):
+        answer = oracle.dot(
+            rows[channel],
+            taps,
+            accumulator.bits,
+            str(accumulator.overflow),
+            signed=accumulator.signed,
+            bias=bias[channel],
+        )
+        for field in FIELDS:
+            got, expected = int(getattr(run, field)[place]), getattr(answer, field)
+            assert got == expected, (
+                f"{field}{list(place)} must be {expected}, not {got}: weight {rows[channel]},"
+                f" input {taps}, bias {bias[channel]}, {accumulator}"
+            )
+
+
+def assert_bound_sound(layer: IntLayer, x: IntArray, accumulator: Accumulator) -> None:
+    """If the layer is PROVED for the register, this input does not overflow it."""
+    report = decide(layer, accumulator)
+    if report.verdict is Verdict.PROVED:
+        run = simulate(layer, x, accumulator)
+        worst = int(run.overflow_count.max(initial=0))
+        assert worst == 0, (
+            f"PROVED for a {accumulator}, yet {worst} steps overflow for {x.tolist()}"
+        )
+
+
+def assert_bound_tight(layer: IntLayer) -> None:
+    """At `least_bits` the layer is PROVED; one bit below, REFUTED by a witness that replays."""
+    least = decide(layer, Accumulator(2)).least_bits
+    assert decide(layer, Accumulator(max(2, least))).verdict is Verdict.PROVED, f"{least} bits"
+    if least <= 2:
+        return
+    below = decide(layer, Accumulator(least - 1))
+    assert below.verdict is Verdict.REFUTED, f"{least - 1} bits are {below.verdict}"
+    witness = below.witness
+    assert witness is not None, "a refuted layer has a witness"
+    run = witness.replay()
+    seen = (int(run.output[0]), int(run.first_overflow[0]))
+    told = (witness.simulated, witness.step)
+    assert seen == told, f"the witness tells (output, step) {told}, its replay {seen}"
+
+
+def tap_inputs(layer: IntLayer, x: IntArray) -> list[tuple[tuple[int, ...], int, list[int]]]:
+    """For every output: its index, its channel, and the input under each tap, in index order.
+
+    A padded tap reads 0. Written with slices of a padded copy, unlike the simulator.
+    """
+    if not layer.is_conv:
+        lead = np.shape(x)[:-1]
+        return [
+            ((*at, channel), channel, np.asarray(x)[at].tolist())
+            for at in np.ndindex(lead)
+            for channel in range(layer.channels)
+        ]
+    stride, padding, dilation, groups = layer.geometry
+    _, per_group, kh, kw = layer.weight.shape
+    padded = np.pad(np.asarray(x), ((0, 0), (0, 0), *((p, p) for p in padding)))
+    span = [dilation[axis] * (extent - 1) + 1 for axis, extent in enumerate((kh, kw))]
+    rows, columns = ((padded.shape[2 + axis] - span[axis]) // stride[axis] + 1 for axis in (0, 1))
+    found = []
+    places = product(range(len(padded)), range(layer.channels), range(rows), range(columns))
+    for image, channel, row, column in places:
+        first = channel // (layer.channels // groups) * per_group
+        top, left = row * stride[0], column * stride[1]
+        patch = padded[
+            image,
+            first : first + per_group,
+            top : top + span[0] : dilation[0],
+            left : left + span[1] : dilation[1],
+        ]
+        found.append(((image, channel, row, column), channel, patch.ravel().tolist()))
+    return found
