@@ -12,7 +12,7 @@ from a2qplus.layers import QuantConv2d, QuantLayer, QuantLinear
 from a2qplus.quantizers import Quantization, check_method
 from a2qplus.trace import first_and_last, never_negative
 from accsim._check import integer
-from accsim.errors import ModelError
+from accsim.errors import ModelError, ShapeError
 from accsim.spec import signed, unsigned
 
 __all__ = ["quantize_model", "replace_modules"]
@@ -151,6 +151,8 @@ def _observe(
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if inputs[0].numel() == 0:
+                return
             low, high = (float(t) for t in inputs[0].aminmax())
             old = seen.get(name, (low, high))
             seen[name] = (min(low, old[0]), max(high, old[1]))
@@ -165,4 +167,6 @@ def _observe(
     model.train(training)
     for handle in handles:
         handle.remove()
+    if not seen:
+        raise ShapeError("calibration must hold at least one input")
     return seen

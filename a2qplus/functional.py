@@ -14,7 +14,7 @@ from torch import Tensor
 
 from accsim._check import integer
 from accsim.bounds import l1_budget, zero_centered_budget
-from accsim.errors import HostWidthError, ShapeError
+from accsim.errors import DtypeError, HostWidthError, ShapeError
 from accsim.spec import Accumulator, IntSpec, signed
 
 __all__ = [
@@ -168,10 +168,10 @@ def _safe(q: Tensor, accumulator: Accumulator, input_spec: IntSpec) -> Tensor:
 
 
 def _rows(v: Tensor) -> Tensor:
-    if v.ndim < 2 or not v.is_floating_point():
-        raise ShapeError(
-            f"weights must be floats of shape (C, ...), not {v.dtype} {tuple(v.shape)}"
-        )
+    if not v.is_floating_point():
+        raise DtypeError(f"weights to quantize must be floats, not {v.dtype}")
+    if v.ndim < 2:
+        raise ShapeError(f"weights must be (C, ...), not of shape {tuple(v.shape)}")
     return v.double().flatten(1)
 
 

@@ -14,7 +14,7 @@ from a2qplus.convert import replace_modules
 from a2qplus.layers import QuantConv2d, QuantLayer
 from accsim import bounds
 from accsim.errors import ModelError, UnsafeLayerError
-from accsim.layer import IntLayer
+from accsim.layer import IntLayer, check_start
 from accsim.simulate import simulate
 from accsim.spec import Accumulator
 
@@ -53,6 +53,7 @@ def to_integer(model: nn.Module, accumulator: Accumulator) -> IntegerNetwork:
 
     def replacement(name: str, module: nn.Module) -> nn.Module | None:
         if isinstance(module, QuantLayer):
+            check_start(frozen[name], accumulator)
             return _IntegerLayer(module, frozen[name], accumulator)
         return None
 

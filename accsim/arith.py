@@ -73,6 +73,5 @@ def check_bias(bias: int, accumulator: Accumulator, name: str = "bias") -> None:
     """Raise RangeError unless the register can start at `bias`."""
     if not accumulator.min <= bias <= accumulator.max:
         raise RangeError(
-            f"{name} is {bias}, outside the {accumulator}"
-            f" [{accumulator.min}, {accumulator.max}] that it starts"
+            f"{name} is {bias}, outside the {accumulator} [{accumulator.min}, {accumulator.max}]"
         )

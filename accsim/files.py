@@ -117,4 +117,7 @@ def _parse(data: bytes, name: str) -> IntArray:
     if min(shape, default=0) < 0 or claimed != len(data) - offset:
         raise LayerFileError(f"{name} claims {claimed} bytes and has {len(data) - offset}")
     flat = np.frombuffer(data, dtype, offset=offset)
-    return flat.reshape(shape, order="F" if fortran else "C")
+    try:
+        return flat.reshape(shape, order="F" if fortran else "C")
+    except ValueError:  # an empty array whose other dimensions no array can have
+        raise LayerFileError(f"{name} claims the impossible shape {shape}") from None

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from accsim._check import IntArray, inside, integer, integer_array
+from accsim.arith import check_bias
 from accsim.errors import AccsimError, LayerFileError, ShapeError, SpecError
 from accsim.files import read_arrays, write_arrays
-from accsim.spec import MAX_BITS, IntSpec, signed, unsigned
+from accsim.spec import MAX_BITS, Accumulator, IntSpec, signed, unsigned
 
 __all__ = ["IntLayer"]
 
@@ -71,8 +72,7 @@ class IntLayer:
             bias = integer_array(self.bias, "bias")
             if bias.shape != (len(weight),):
                 raise ShapeError(f"bias must have shape ({len(weight)},), not {bias.shape}")
-            widest = signed(MAX_BITS) if bias.min() < 0 else unsigned(MAX_BITS)
-            inside(bias, widest, "bias")  # no register could start beyond
+            check_widest(bias, "bias")
             object.__setattr__(self, "bias", _frozen(bias, np.int64))
 
     @property
@@ -144,6 +144,27 @@ class IntLayer:
             )
         except AccsimError as error:
             raise LayerFileError(f"{name} is not a layer file: {error}") from error
+
+
+def check_start(layer: IntLayer, accumulator: Accumulator) -> None:
+    """Raise unless these are a layer and a register that can start at every channel's bias.
+
+    Raises: SpecError for other things; RangeError naming the first bias outside the register.
+    """
+    if not isinstance(layer, IntLayer):
+        raise SpecError(f"layer must be an IntLayer, not {type(layer).__name__}")
+    if not isinstance(accumulator, Accumulator):
+        raise SpecError(f"accumulator must be an Accumulator, not {accumulator!r}")
+    if layer.bias is not None:
+        outside = (layer.bias < accumulator.min) | (layer.bias > accumulator.max)
+        for channel in np.flatnonzero(outside)[:1]:
+            check_bias(int(layer.bias[channel]), accumulator, f"bias[{channel}]")
+
+
+def check_widest(array: IntArray, name: str) -> None:
+    """Raise RangeError naming the first entry that the widest register could not hold."""
+    has_negative = array.size and array.min() < 0
+    inside(array, signed(MAX_BITS) if has_negative else unsigned(MAX_BITS), name)
 
 
 def storage(spec: IntSpec) -> np.dtype[Any]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
 from accsim._check import IntArray, inside, integer_array
-from accsim.arith import check_bias
 from accsim.bounds import magnitude
-from accsim.errors import HostWidthError, ShapeError, SpecError
-from accsim.layer import IntLayer
+from accsim.errors import HostWidthError, ShapeError
+from accsim.layer import IntLayer, check_start, check_widest
 from accsim.spec import Accumulator, IntSpec, Overflow, between
 
 __all__ = ["Run", "conv2d", "linear", "simulate"]
@@ -129,8 +129,8 @@ def _values(
         raise ShapeError(f"weight must be {form}, not of shape {weights.shape}")
     layer = IntLayer(
         weights,
-        weight_spec=_spec_of(weights),
-        input_spec=_spec_of(array),
+        weight_spec=_spec_of(weights, "weight"),
+        input_spec=_spec_of(array, "x"),
         **options,  # type: ignore[arg-type]
     )
     output = _start(layer, array, accumulator)
@@ -138,19 +138,14 @@ def _values(
     return output
 
 
-def _spec_of(array: IntArray) -> IntSpec:
+def _spec_of(array: IntArray, name: str) -> IntSpec:
+    check_widest(array, name)
     return between(int(array.min()), int(array.max())) if array.size else between(0, 0)
 
 
 def _start(layer: IntLayer, x: IntArray, accumulator: Accumulator) -> IntArray:
     """The outputs, checked for shape, holding the value that each register starts at."""
-    if not isinstance(accumulator, Accumulator):
-        raise SpecError(f"accumulator must be an Accumulator, not {accumulator!r}")
-    if layer.bias is not None:
-        for channel in np.flatnonzero(
-            (layer.bias < accumulator.min) | (layer.bias > accumulator.max)
-        )[:1]:
-            check_bias(int(layer.bias[channel]), accumulator, f"bias[{channel}]")
+    check_start(layer, accumulator)
     small = accumulator.max <= np.iinfo(np.int32).max
     output = np.zeros(_output_shape(layer, x.shape), np.int32 if small else np.int64)
     if layer.bias is not None:
@@ -168,19 +163,17 @@ def _output_shape(layer: IntLayer, shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(shape) != 4 or shape[1] != inputs:
         raise ShapeError(f"x must be (N, {inputs}, H, W), not of shape {shape}")
     stride, padding, dilation, _ = layer.geometry
-    window = tuple(
-        (
-            shape[2 + axis]
-            + 2 * padding[axis]
-            - dilation[axis] * (layer.weight.shape[2 + axis] - 1)
-            - 1
-        )
-        // stride[axis]
-        + 1
+    # the least image: the kernel spread by the dilation, less what the padding gives
+    least = [
+        dilation[axis] * (layer.weight.shape[2 + axis] - 1) + 1 - 2 * padding[axis]
         for axis in (0, 1)
-    )
-    if min(window) < 1:
-        raise ShapeError(f"x must be at least as large as the dilated kernel, not of shape {shape}")
+    ]
+    if shape[2] < least[0] or shape[3] < least[1]:
+        raise ShapeError(
+            f"x must be at least {least[0]} by {least[1]} for this kernel, not"
+            f" {shape[2]} by {shape[3]}"
+        )
+    window = [(shape[2 + axis] - least[axis]) // stride[axis] + 1 for axis in (0, 1)]
     return (shape[0], layer.channels, *window)
 
 
@@ -196,7 +189,8 @@ def _fill(layer: IntLayer, x: IntArray, accumulator: Accumulator, result: Run | 
         sources, rows, kernel = x, layer.rows, layer.weight.shape[2:]
         window, strides = output.shape[2:], (output[0].size, output[0, 0].size)
     else:
-        sources, rows, kernel, window = x.reshape(-1, layer.taps), layer.rows, (1, 1), (1, 1)
+        sources = x.reshape(prod(x.shape[:-1]), layer.taps)
+        rows, kernel, window = layer.rows, (1, 1), (1, 1)
         strides = (layer.channels, 1)
         if len(sources) < layer.channels:  # products commute: let the longer axis be the lanes
             sources, rows, strides = rows, sources, strides[::-1]

@@ -8,8 +8,7 @@ from enum import Enum
 import numpy as np
 
 from accsim import bounds
-from accsim.arith import check_bias
-from accsim.layer import IntLayer
+from accsim.layer import IntLayer, check_start
 from accsim.spec import Accumulator, between
 from verification.witness import Witness, find_witness
 
@@ -62,9 +61,7 @@ def decide(layer: IntLayer, accumulator: Accumulator) -> Report:
     >>> str(decide(layer, Accumulator(12)).verdict), decide(layer, Accumulator(12)).least_bits
     ('refuted', 13)
     """
-    if layer.bias is not None:
-        for value in (int(layer.bias.min()), int(layer.bias.max())):
-            check_bias(value, accumulator)
+    check_start(layer, accumulator)
     spec = layer.input_spec
     mixed = layer.pads and not spec.contains_zero
     reach = between(min(0, spec.min), max(0, spec.max)) if mixed else spec

@@ -84,7 +84,7 @@ def tap_inputs(layer: IntLayer, x: IntArray) -> list[tuple[tuple[int, ...], int,
     padded = np.pad(np.asarray(x), ((0, 0), (0, 0), *((p, p) for p in padding)))
     span = [dilation[axis] * (extent - 1) + 1 for axis, extent in enumerate((kh, kw))]
     rows, columns = ((padded.shape[2 + axis] - span[axis]) // stride[axis] + 1 for axis in (0, 1))
-    found = []
+    found: list[tuple[tuple[int, ...], int, list[int]]] = []
     places = product(range(len(padded)), range(layer.channels), range(rows), range(columns))
     for image, channel, row, column in places:
         first = channel // (layer.channels // groups) * per_group

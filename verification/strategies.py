@@ -53,8 +53,8 @@ def int_layers(
     convolutions: bool = True,
 ) -> IntLayer:
     """Linear layers and small convolutions of every geometry, without bias."""
-    weight_spec = draw(weight_specs or int_specs())
-    input_spec = draw(input_specs or int_specs())
+    weight_spec = draw(int_specs() if weight_specs is None else weight_specs)
+    input_spec = draw(int_specs() if input_specs is None else input_specs)
     channels = draw(st.integers(1, max_channels))
     if not (convolutions and draw(st.booleans())):
         taps = draw(st.integers(0, max_taps))

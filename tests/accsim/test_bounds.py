@@ -1,0 +1,121 @@
+"""Bounds against enumeration, and the published figures."""
+
+from fractions import Fraction
+from itertools import accumulate, product
+
+import numpy as np
+import pytest
+
+from accsim import between, bounds, signed, unsigned
+from accsim.errors import SpecError
+
+SPECS = [unsigned(1), unsigned(2), signed(1), signed(2), signed(3, narrow=True),
+         between(2, 4), between(-4, -2), between(1, 1), between(0, 0)]  # fmt: skip
+
+
+def enumerated(weights, spec, bias):
+    """Extremes of final and of running sums over all inputs, the slow way."""
+    finals, running = [], []
+    for x in product(range(spec.min, spec.max + 1), repeat=len(weights)):
+        sums = list(accumulate((q * v for q, v in zip(weights, x, strict=True)), initial=bias))
+        finals.append(sums[-1])
+        running.extend(sums)
+    return (min(finals), max(finals)), (min(running), max(running))
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+@pytest.mark.parametrize("bias", [0, 5, -5])
+def test_extremes_equal_enumeration(spec, bias):
+    """Every weight vector of 0 to 3 taps from -2 to 2."""
+    for k in range(4):
+        for weights in product(range(-2, 3), repeat=k):
+            final, running = enumerated(weights, spec, bias)
+            row = np.array(weights, dtype=np.int64)
+            assert bounds.extremes(row, spec, bias=bias) == final
+            assert bounds.running_extremes(row, spec, bias=bias) == running
+            least = next(
+                p
+                for p in range(1, 12)
+                if -(2 ** (p - 1)) <= running[0] and running[1] <= 2 ** (p - 1) - 1
+            )
+            assert bounds.least_bits(row, spec, bias=bias) == least
+
+
+def test_order_matters_without_zero():
+    """Inputs 2..5 with weights (3, -3): the sum stays in ±9, a partial sum reaches 15."""
+    assert bounds.extremes([3, -3], between(2, 5)) == (-9, 9)
+    assert bounds.running_extremes([3, -3], between(2, 5)) == (-9, 15)
+    assert bounds.least_bits([3, -3], between(2, 5)) == 5
+
+
+def test_an_l1_norm_is_no_certificate():
+    """272 ones obey the zero-centred budget of 12 bits and need 13."""
+    ones = np.ones(272, dtype=np.int64)
+    assert abs(ones).sum() <= bounds.zero_centered_budget(12, unsigned(4))
+    assert bounds.extremes(ones, unsigned(4)) == (0, 4080)
+    assert bounds.least_bits(ones, unsigned(4)) == 13
+
+
+def test_channels_of_any_layout():
+    """(C, K) and (O, I, kh, kw) give arrays; blocks of many channels agree with one at a time."""
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-8, 8, (5, 3, 2, 2))
+    bias = rng.integers(-9, 9, 5)
+    low, high = bounds.extremes(weight, unsigned(4), bias=bias)
+    for c in range(5):
+        one = bounds.extremes(weight[c].ravel(), unsigned(4), bias=int(bias[c]))
+        assert (low[c], high[c]) == one
+    many = rng.integers(-8, 8, (2100, 1000))  # more taps than one block holds
+    low, high = bounds.running_extremes(many, signed(4))
+    assert low.tolist() == (7 * many.clip(max=0) - 8 * many.clip(min=0)).sum(axis=1).tolist()
+    assert high.tolist() == (7 * many.clip(min=0) - 8 * many.clip(max=0)).sum(axis=1).tolist()
+
+
+@pytest.mark.parametrize("bits", [31, 32, 33, 61])
+def test_no_size_overflows(bits):
+    """Around and beyond int64 the results are Python's."""
+    weight = [2**bits, -(2**bits), 2**bits]
+    spec = signed(32)
+    high = 2 * 2**bits * spec.max + 2**bits * 2**31
+    low = -2 * 2**bits * 2**31 - 2**bits * spec.max
+    assert bounds.extremes(weight, spec) == (low, high)
+    array_low, array_high = bounds.extremes([weight], spec)
+    assert (int(array_low[0]), int(array_high[0])) == (low, high)
+
+
+@pytest.mark.parametrize(("k", "exact"), [(1024, 16), (4608, 18), (576, 15), (0, 1)])
+def test_data_type_bits(k, exact):
+    """W3A3 unsigned: the exact widths behind the paper's 17, 19 and 16."""
+    assert bounds.data_type_bits(k, signed(3), unsigned(3)) == exact
+
+
+def test_data_type_bits_equals_search():
+    """Against the extremes over all weights of the type."""
+    for w, x, k in product([signed(2), signed(3, narrow=True), unsigned(2)], SPECS, range(4)):
+        need = max(
+            bounds.least_bits(np.array(q, dtype=np.int64), x)
+            for q in product((w.min, 0, w.max) if w.min <= 0 else (w.min, w.max), repeat=k)
+        )
+        assert bounds.data_type_bits(k, w, x) == need
+
+
+def test_published_budgets():
+    """The figures of A2Q and A2Q+ for 4-bit unsigned inputs, and the gain between them."""
+    for bits, a2q, plus in ((9, 15.9, 34.0), (10, 31.9, 68.1), (12, 127.9, 272.9),
+                            (14, 511.9, 1092.1), (16, 2047.9, 4368.9)):  # fmt: skip
+        assert round(float(bounds.l1_budget(bits, unsigned(4))), 1) == a2q
+        assert round(float(bounds.zero_centered_budget(bits, unsigned(4))), 1) == plus
+    for n, gain in zip(range(1, 9), (4, 2.67, 2.29, 2.13, 2.06, 2.03, 2.02, 2.01), strict=True):
+        ratio = bounds.zero_centered_budget(16, unsigned(n)) / bounds.l1_budget(16, unsigned(n))
+        assert ratio == Fraction(2 ** (n + 1), 2**n - 1)
+        assert round(float(ratio), 2) == gain
+    assert bounds.l1_budget(8, signed(4)) == Fraction(127, 8)
+    assert bounds.l1_budget(8, between(-3, 9)) == Fraction(127, 9)
+    assert bounds.zero_centered_budget(8, between(-3, 9)) == Fraction(254, 12)
+
+
+@pytest.mark.parametrize("spec", [between(2, 5), between(0, 0)], ids=str)
+def test_zero_centred_needs_zero_and_more(spec):
+    """Without 0 in the range the published bound proves nothing about partial sums."""
+    with pytest.raises(SpecError):
+        bounds.zero_centered_budget(8, spec)

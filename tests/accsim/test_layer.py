@@ -1,0 +1,246 @@
+"""Layers, and the files that hold them."""
+
+import io
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from accsim import IntLayer, between, signed, unsigned
+from accsim.errors import LayerFileError
+from accsim.files import atomically, read_array, read_arrays
+
+LINEAR = IntLayer([[1, -8, 7], [0, 3, 2]], weight_spec=signed(4), input_spec=unsigned(4))
+CONV = IntLayer(
+    np.arange(-8, 8).reshape(4, 2, 2, 1),
+    weight_spec=signed(4),
+    input_spec=between(-3, 9),
+    bias=[1, -2, 2**40, 0],
+    stride=(1, 2),
+    padding=(3, 0),
+    dilation=2,
+    groups=2,
+)
+
+
+def test_a_layer_is_its_own_and_frozen():
+    """The weight is a copy in the narrowest dtype that nobody can write to."""
+    weight = np.array([[1, 2]])
+    layer = IntLayer(weight, weight_spec=signed(4), input_spec=unsigned(4), bias=[5])
+    weight[0, 0] = 7
+    assert layer.weight.tolist() == [[1, 2]]
+    assert layer.weight.dtype == np.int8
+    for array in (layer.weight, layer.bias, layer.rows):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:1] = 0
+    assert CONV.geometry == ((1, 2), (3, 0), (2, 2), 2)
+    assert (CONV.channels, CONV.taps, CONV.is_conv, LINEAR.is_conv) == (4, 4, True, False)
+
+
+@pytest.mark.parametrize("bits", [8, 9, 16, 17, 32, 33])
+def test_storage_holds_both_ends(bits):
+    """The widest codes survive storage, signed and unsigned."""
+    for spec in (signed(bits), unsigned(bits)):
+        layer = IntLayer([[spec.min, spec.max]], weight_spec=spec, input_spec=unsigned(1))
+        assert layer.weight.tolist() == [[spec.min, spec.max]]
+
+
+@pytest.mark.parametrize("layer", [LINEAR, CONV], ids=["linear", "conv"])
+def test_save_and_load(layer, tmp_path):
+    """A round trip changes nothing, and the same layer makes the same bytes."""
+    for name in ("a.npz", "b.npz"):
+        layer.save(tmp_path / name)
+    loaded = IntLayer.load(tmp_path / "a.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert loaded.weight.tolist() == layer.weight.tolist()
+    assert (loaded.weight_spec, loaded.input_spec) == (layer.weight_spec, layer.input_spec)
+    assert loaded.geometry == layer.geometry
+    assert (loaded.bias is None) == (layer.bias is None)
+    assert layer.bias is None or loaded.bias.tolist() == layer.bias.tolist()
+    assert sorted(os.listdir(tmp_path)) == ["a.npz", "b.npz"]
+
+
+def good():
+    """The arrays of a good layer file."""
+    buffer = {}
+    return {
+        **buffer,
+        "format": np.array(1),
+        "weight": np.array([[1, 2]], np.int8),
+        "weight_spec": np.array([-8, 7]),
+        "input_spec": np.array([0, 15]),
+        "groups": np.array(1),
+        "stride": np.array([1, 1]),
+        "padding": np.array([0, 0]),
+        "dilation": np.array([1, 1]),
+    }
+
+
+def saved(path, **changes):
+    """A layer file with some arrays changed; None leaves one out."""
+    np.savez(path, **{k: v for k, v in (good() | changes).items() if v is not None})
+
+
+def npy(shape="(1, 2)", descr="|i1", body=b"\1\2", version=b"\1\0"):
+    """One .npy member, claims and body as given."""
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}"
+    header = header.ljust(117) + "\n"
+    return b"\x93NUMPY" + version + len(header).to_bytes(2, "little") + header.encode() + body
+
+
+def member(path, data, name="weight.npy", **how):
+    """A good file in which one member's bytes are these."""
+    saved(path)
+    with zipfile.ZipFile(path) as old:
+        kept = {i.filename: old.read(i) for i in old.infolist() if i.filename != name}
+    with zipfile.ZipFile(path, "w") as new:
+        for other, content in kept.items():
+            new.writestr(other, content)
+        new.writestr(name, data, **how)
+
+
+class Canary:
+    """Unpickling this writes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def pickled(path):
+    """An object array whose pickle would leave a file behind."""
+    stream = io.BytesIO()
+    np.save(stream, np.array([Canary(path.with_name("canary"))], dtype=object), allow_pickle=True)
+    member(path, stream.getvalue())
+
+
+def lying_size(path):
+    """The directory claims a terabyte for one member."""
+    saved(path)
+    data = bytearray(path.read_bytes())
+    at = data.find(b"PK\1\2")
+    data[at + 20 : at + 28] = b"\xf0\xff\xff\x7f" * 2
+    path.write_bytes(bytes(data))
+
+
+def duplicate(path):
+    """Two members of one name."""
+    saved(path)
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("weight.npy", npy())
+
+
+HOSTILE = {
+    "empty": lambda p: p.write_bytes(b""),
+    "text": lambda p: p.write_text("hello"),
+    "pickle": lambda p: p.write_bytes(pickle.dumps(LINEAR.weight)),
+    "bare npy": lambda p: p.write_bytes(npy()),
+    "folder": lambda p: p.mkdir(),
+    "missing": lambda p: None,
+    "object array": pickled,
+    "compressed": lambda p: np.savez_compressed(p, **good()),
+    "bomb": lambda p: np.savez_compressed(p, **good() | {"weight": np.zeros((1, 2**24), np.int8)}),
+    "lying size": lying_size,
+    "duplicate": duplicate,
+    "huge claim": lambda p: member(p, npy(shape=f"(1, {2**43})")),
+    "negative shape": lambda p: member(p, npy(shape="(-1, -2)")),
+    "zero times huge": lambda p: member(p, npy(shape=f"(0, {2**70})", body=b"")),
+    "short body": lambda p: member(p, npy(body=b"\1")),
+    "long body": lambda p: member(p, npy(body=b"\1\2\3")),
+    "code in header": lambda p: member(p, npy(shape="(print(1), 2)")),
+    "unknown npy version": lambda p: member(p, npy(version=b"\3\0")),
+    "not npy": lambda p: member(p, b"hello"),
+    "compressed member": lambda p: member(p, npy(), compress_type=zipfile.ZIP_DEFLATED),
+    "floats": lambda p: saved(p, weight=np.array([[1.0, 2.0]])),
+    "bools": lambda p: saved(p, weight=np.array([[True]])),
+    "text array": lambda p: saved(p, weight=np.array([["1"]])),
+    "lacks weight": lambda p: saved(p, weight=None),
+    "lacks format": lambda p: saved(p, format=None),
+    "extra": lambda p: saved(p, more=np.array(1)),
+    "other format": lambda p: saved(p, format=np.array(2)),
+    "format array": lambda p: saved(p, format=np.array([1, 1])),
+    "spec of three": lambda p: saved(p, input_spec=np.array([0, 1, 2])),
+    "spec backwards": lambda p: saved(p, input_spec=np.array([5, 2])),
+    "weight outside": lambda p: saved(p, weight=np.array([[1, 8]])),
+    "weight of 3 axes": lambda p: saved(p, weight=np.ones((1, 1, 1), np.int8)),
+    "stride 0": lambda p: saved(p, stride=np.array([0, 1])),
+    "stride of three": lambda p: saved(p, stride=np.array([1, 1, 1])),
+    "groups array": lambda p: saved(p, groups=np.array([1, 1])),
+    "bias of wrong shape": lambda p: saved(p, bias=np.array([1, 2, 3])),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_files_are_refused(kind, tmp_path):
+    """Each is a LayerFileError of one line that names the file; nothing runs, nothing is left."""
+    path = tmp_path / "layer.npz"
+    HOSTILE[kind](path)
+    with pytest.raises(LayerFileError, match=r"^layer\.npz[ :][^\n]*$"):
+        IntLayer.load(path)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_the_canary_works(tmp_path):
+    """The object array above does run code where pickle is allowed."""
+    path = tmp_path / "layer.npz"
+    pickled(path)
+    with np.load(path, allow_pickle=True) as arrays, pytest.warns(ResourceWarning):
+        arrays["weight"]
+        import gc
+
+        gc.collect()
+    assert (tmp_path / "canary").exists()
+
+
+def test_every_truncation_is_refused(tmp_path):
+    """A file cut short at any byte is refused."""
+    LINEAR.save(tmp_path / "whole.npz")
+    data = (tmp_path / "whole.npz").read_bytes()
+    path = tmp_path / "layer.npz"
+    for size in range(len(data)):
+        path.write_bytes(data[:size])
+        with pytest.raises(LayerFileError):
+            IntLayer.load(path)
+
+
+def test_every_flipped_byte_is_refused_or_harmless(tmp_path):
+    """One changed byte gives a LayerFileError or a legal layer, never another error."""
+    LINEAR.save(tmp_path / "whole.npz")
+    data = (tmp_path / "whole.npz").read_bytes()
+    path = tmp_path / "layer.npz"
+    refused = 0
+    for at in range(len(data)):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 0x15]) + data[at + 1 :])
+        try:
+            IntLayer.load(path)
+        except LayerFileError:
+            refused += 1
+    assert refused > len(data) // 2
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
+    """After an error or Ctrl-C the target is as before and nothing lies beside it."""
+    target = tmp_path / "layer.npz"
+    target.write_bytes(b"old")
+    for error in (RuntimeError, KeyboardInterrupt):
+        with pytest.raises(error), atomically(target) as file:
+            file.write(b"half")
+            raise error
+        assert os.listdir(tmp_path) == ["layer.npz"]
+        assert target.read_bytes() == b"old"
+
+
+def test_arrays_alone(tmp_path):
+    """.npy and .npz of integers are read as numpy wrote them, either memory order."""
+    array = np.arange(6, dtype=np.int16).reshape(2, 3)
+    np.save(tmp_path / "x.npy", np.asfortranarray(array))
+    assert read_array(tmp_path / "x.npy").tolist() == array.tolist()
+    np.savez(tmp_path / "x.npz", a=array)
+    assert read_arrays(tmp_path / "x.npz")["a"].tolist() == array.tolist()
+    np.save(tmp_path / "x.npy", array / 2)
+    with pytest.raises(LayerFileError, match=r"^x\.npy must hold integers, not float64$"):
+        read_array(tmp_path / "x.npy")

@@ -1,0 +1,733 @@
+"""Bad input: each class is one typed error, its whole text pinned."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from a2qplus import functional, quantize_model, to_layers
+from accsim import (
+    Accumulator,
+    IntLayer,
+    IntSpec,
+    arith,
+    between,
+    bounds,
+    conv2d,
+    linear,
+    signed,
+    simulate,
+    unsigned,
+)
+from accsim.errors import (
+    AccsimError,
+    DtypeError,
+    HostWidthError,
+    ModelError,
+    RangeError,
+    ShapeError,
+    SpecError,
+)
+from verification import decide, worst_inputs
+
+REGISTER = Accumulator(8)
+W = np.array([[1, 2], [3, 4]])
+X = np.array([[1, 2]])
+IMAGE = np.ones((1, 2, 3, 3), np.int64)
+KERNEL = np.ones((2, 2, 2, 2), np.int64)
+
+
+def layer(weight=W, weight_spec=signed(4), input_spec=unsigned(4), **how):
+    """A small layer, one thing changed."""
+    return IntLayer(weight, weight_spec=weight_spec, input_spec=input_spec, **how)
+
+
+def quantized(model, **how):
+    """A quantized model, one thing changed."""
+    return quantize_model(model, **{"weight_bits": 4, "act_bits": 4, "acc_bits": 12} | how)
+
+
+V = torch.ones(2, 3)
+S = torch.ones(2)
+
+
+def a2q(v=V, scale=S, norm=S, weight_bits=4, acc_bits=12, input_spec=unsigned(4)):
+    """Quantized ones, one thing changed."""
+    return functional.quantize_a2q_plus(
+        v, scale, norm, weight_bits=weight_bits, acc_bits=acc_bits, input_spec=input_spec
+    )
+
+
+CASES = [
+    (
+        "x floats",
+        lambda: linear(X * 1.0, W, REGISTER),
+        DtypeError,
+        "x must be an array of integers, not of float64",
+    ),
+    (
+        "x bools",
+        lambda: linear(X > 0, W, REGISTER),
+        DtypeError,
+        "x must be an array of integers, not of bool",
+    ),
+    (
+        "x NaN",
+        lambda: linear([[np.nan, 1]], W, REGISTER),
+        DtypeError,
+        "x must be an array of integers, not of float64",
+    ),
+    (
+        "x objects",
+        lambda: linear(np.array([[1, 2]], dtype=object), W, REGISTER),
+        DtypeError,
+        "x must be an array of integers, not of object",
+    ),
+    (
+        "x beyond 64 bits",
+        lambda: linear([[2**70, 1]], W, REGISTER),
+        DtypeError,
+        "x must be an array of integers, not of object",
+    ),
+    (
+        "x complex",
+        lambda: linear([[1j, 1]], W, REGISTER),
+        DtypeError,
+        "x must be an array of integers, not of complex128",
+    ),
+    (
+        "x text",
+        lambda: linear([["1", "2"]], W, REGISTER),
+        DtypeError,
+        "x must be an array of integers, not of <U1",
+    ),
+    (
+        "x None",
+        lambda: linear(None, W, REGISTER),
+        DtypeError,
+        "x must be an array of integers, not of object",
+    ),
+    (
+        "x empty list",
+        lambda: linear([], W, REGISTER),
+        DtypeError,
+        "x must be an array of integers, not of float64",
+    ),
+    (
+        "x ragged",
+        lambda: linear([[1, 2], [3]], W, REGISTER),
+        ShapeError,
+        "x must be a rectangular array of integers, not ragged",
+    ),
+    ("x number", lambda: linear(3, W, REGISTER), ShapeError, "x must be (..., 2), not of shape ()"),
+    (
+        "x bfloat16 tensor",
+        lambda: linear(torch.ones(1, 2, dtype=torch.bfloat16), W, REGISTER),
+        DtypeError,
+        "x must be an array of integers: Got unsupported ScalarType BFloat16",
+    ),
+    (
+        "x wrong K",
+        lambda: linear([[1, 2, 3]], W, REGISTER),
+        ShapeError,
+        "x must be (..., 2), not of shape (1, 3)",
+    ),
+    (
+        "x no K",
+        lambda: linear(np.zeros((2, 0), int), W, REGISTER),
+        ShapeError,
+        "x must be (..., 2), not of shape (2, 0)",
+    ),
+    (
+        "x above its spec",
+        lambda: simulate(layer(), [[0, 16]], REGISTER),
+        RangeError,
+        "x[0, 1] is 16, outside UINT4 [0, 15]",
+    ),
+    (
+        "x below its spec",
+        lambda: simulate(layer(), [[3, 2], [-1, 0]], REGISTER),
+        RangeError,
+        "x[1, 0] is -1, outside UINT4 [0, 15]",
+    ),
+    (
+        "x unsigned 64 above",
+        lambda: simulate(layer(), np.array([[1, 2**63]], np.uint64), REGISTER),
+        RangeError,
+        "x[0, 1] is 9223372036854775808, outside UINT4 [0, 15]",
+    ),
+    (
+        "x wider than 62 bits",
+        lambda: linear([[2**62, 1]], W, REGISTER),
+        RangeError,
+        "x[0, 0] is 4611686018427387904, outside UINT62 [0, 4611686018427387903]",
+    ),
+    (
+        "weight floats",
+        lambda: linear(X, W / 2, REGISTER),
+        DtypeError,
+        "weight must be an array of integers, not of float64",
+    ),
+    (
+        "weight bools",
+        lambda: layer(W > 1),
+        DtypeError,
+        "weight must be an array of integers, not of bool",
+    ),
+    (
+        "weight ragged",
+        lambda: layer([[1], [2, 3]]),
+        ShapeError,
+        "weight must be a rectangular array of integers, not ragged",
+    ),
+    (
+        "weight empty",
+        lambda: layer([]),
+        DtypeError,
+        "weight must be an array of integers, not of float64",
+    ),
+    (
+        "weight 1-d",
+        lambda: linear(X, [1, 2], REGISTER),
+        ShapeError,
+        "weight must be (C, K), not of shape (2,)",
+    ),
+    (
+        "weight 3-d",
+        lambda: layer(np.ones((1, 1, 1), int)),
+        ShapeError,
+        "weight must be (C, K) or (O, I, kh, kw), not of shape (1, 1, 1)",
+    ),
+    (
+        "weight no channels",
+        lambda: layer(np.ones((0, 2), int)),
+        ShapeError,
+        "weight must have at least one channel and tap, not shape (0, 2)",
+    ),
+    (
+        "weight empty kernel",
+        lambda: layer(np.ones((2, 0, 3, 3), int)),
+        ShapeError,
+        "weight must have at least one channel and tap, not shape (2, 0, 3, 3)",
+    ),
+    (
+        "weight above its spec",
+        lambda: layer([[1, 2], [3, 8]]),
+        RangeError,
+        "weight[1, 1] is 8, outside INT4 [-8, 7]",
+    ),
+    (
+        "weight below its spec",
+        lambda: layer([[-9, 2]]),
+        RangeError,
+        "weight[0, 0] is -9, outside INT4 [-8, 7]",
+    ),
+    (
+        "weight below narrow",
+        lambda: layer([[-8, 2]], weight_spec=signed(4, narrow=True)),
+        RangeError,
+        "weight[0, 0] is -8, outside [-7, 7]",
+    ),
+    (
+        "weight spec a word",
+        lambda: layer(weight_spec="INT4"),
+        SpecError,
+        "weight_spec must be an IntSpec, not 'INT4'",
+    ),
+    (
+        "input spec a width",
+        lambda: layer(input_spec=4),
+        SpecError,
+        "input_spec must be an IntSpec, not 4",
+    ),
+    (
+        "image of 3 axes",
+        lambda: conv2d(IMAGE[0], KERNEL, REGISTER),
+        ShapeError,
+        "x must be (N, 2, H, W), not of shape (2, 3, 3)",
+    ),
+    (
+        "image channels",
+        lambda: conv2d(IMAGE[:, :1], KERNEL, REGISTER),
+        ShapeError,
+        "x must be (N, 2, H, W), not of shape (1, 1, 3, 3)",
+    ),
+    (
+        "image too small",
+        lambda: conv2d(IMAGE, KERNEL, REGISTER, dilation=3),
+        ShapeError,
+        "x must be at least 4 by 4 for this kernel, not 3 by 3",
+    ),
+    (
+        "kernel 2-d",
+        lambda: conv2d(IMAGE, W, REGISTER),
+        ShapeError,
+        "weight must be (O, I, kh, kw), not of shape (2, 2)",
+    ),
+    (
+        "groups do not divide",
+        lambda: conv2d(IMAGE, np.ones((3, 1, 2, 2), int), REGISTER, groups=2),
+        ShapeError,
+        "groups must divide the 3 output channels, not 2",
+    ),
+    (
+        "groups 0",
+        lambda: conv2d(IMAGE, KERNEL, REGISTER, groups=0),
+        SpecError,
+        "groups must be an integer from 1 to 1048576, not 0",
+    ),
+    (
+        "stride 0",
+        lambda: conv2d(IMAGE, KERNEL, REGISTER, stride=0),
+        SpecError,
+        "stride must be an integer from 1 to 1048576, not 0",
+    ),
+    (
+        "stride float",
+        lambda: conv2d(IMAGE, KERNEL, REGISTER, stride=1.5),
+        SpecError,
+        "stride must be an integer from 1 to 1048576, not 1.5",
+    ),
+    (
+        "padding negative",
+        lambda: conv2d(IMAGE, KERNEL, REGISTER, padding=(0, -1)),
+        SpecError,
+        "padding must be an integer from 0 to 1048576, not -1",
+    ),
+    (
+        "padding word",
+        lambda: conv2d(IMAGE, KERNEL, REGISTER, padding="same"),
+        SpecError,
+        "padding must be an integer from 0 to 1048576, not 'same'",
+    ),
+    (
+        "dilation of three",
+        lambda: conv2d(IMAGE, KERNEL, REGISTER, dilation=(1, 1, 1)),
+        SpecError,
+        "dilation must be one integer or two, not (1, 1, 1)",
+    ),
+    (
+        "stride of a linear layer",
+        lambda: layer(stride=2),
+        ShapeError,
+        "a linear weight (C, K) takes no stride, padding, dilation or groups",
+    ),
+    (
+        "bits 0",
+        lambda: Accumulator(0),
+        SpecError,
+        "Accumulator bits must be an integer from 2 to 62, not 0",
+    ),
+    (
+        "bits 1",
+        lambda: Accumulator(1),
+        SpecError,
+        "Accumulator bits must be an integer from 2 to 62, not 1",
+    ),
+    (
+        "bits 63",
+        lambda: Accumulator(63),
+        SpecError,
+        "Accumulator bits must be an integer from 2 to 62, not 63",
+    ),
+    (
+        "bits 64",
+        lambda: Accumulator(64),
+        SpecError,
+        "Accumulator bits must be an integer from 2 to 62, not 64",
+    ),
+    (
+        "bits negative",
+        lambda: Accumulator(-8),
+        SpecError,
+        "Accumulator bits must be an integer from 2 to 62, not -8",
+    ),
+    (
+        "bits float",
+        lambda: Accumulator(8.0),
+        SpecError,
+        "Accumulator bits must be an integer from 2 to 62, not 8.0",
+    ),
+    (
+        "bits bool",
+        lambda: Accumulator(True),
+        SpecError,
+        "Accumulator bits must be an integer from 2 to 62, not True",
+    ),
+    (
+        "bits text",
+        lambda: Accumulator("8"),
+        SpecError,
+        "Accumulator bits must be an integer from 2 to 62, not '8'",
+    ),
+    (
+        "bits None",
+        lambda: Accumulator(None),
+        SpecError,
+        "Accumulator bits must be an integer from 2 to 62, not None",
+    ),
+    (
+        "bits NaN",
+        lambda: Accumulator(float("nan")),
+        SpecError,
+        "Accumulator bits must be an integer from 2 to 62, not nan",
+    ),
+    (
+        "bits huge",
+        lambda: Accumulator(10**30),
+        SpecError,
+        "Accumulator bits must be an integer from 2 to 62, not 1000000000000000000000000000000",
+    ),
+    (
+        "overflow word",
+        lambda: Accumulator(8, "clip"),
+        SpecError,
+        'Accumulator overflow must be "wrap" or "saturate", not \'clip\'',
+    ),
+    (
+        "overflow None",
+        lambda: Accumulator(8, None),
+        SpecError,
+        'Accumulator overflow must be "wrap" or "saturate", not None',
+    ),
+    (
+        "signed a number",
+        lambda: Accumulator(8, signed=1),
+        SpecError,
+        "Accumulator signed must be True or False, not 1",
+    ),
+    (
+        "register an int",
+        lambda: linear(X, W, 8),
+        SpecError,
+        "accumulator must be an Accumulator, not 8",
+    ),
+    (
+        "decide register None",
+        lambda: decide(layer(), None),
+        SpecError,
+        "accumulator must be an Accumulator, not None",
+    ),
+    (
+        "decide a weight",
+        lambda: decide(W, REGISTER),
+        SpecError,
+        "layer must be an IntLayer, not ndarray",
+    ),
+    (
+        "bias floats",
+        lambda: linear(X, W, REGISTER, bias=[0.5, 1]),
+        DtypeError,
+        "bias must be an array of integers, not of float64",
+    ),
+    (
+        "bias wrong shape",
+        lambda: linear(X, W, REGISTER, bias=[1, 2, 3]),
+        ShapeError,
+        "bias must have shape (2,), not (3,)",
+    ),
+    (
+        "bias a number",
+        lambda: linear(X, W, REGISTER, bias=3),
+        ShapeError,
+        "bias must have shape (2,), not ()",
+    ),
+    (
+        "bias above the register",
+        lambda: linear(X, W, REGISTER, bias=[0, 128]),
+        RangeError,
+        "bias[1] is 128, outside the 8-bit wrap register [-128, 127]",
+    ),
+    (
+        "bias below the register",
+        lambda: linear(X, W, REGISTER, bias=[-129, 0]),
+        RangeError,
+        "bias[0] is -129, outside the 8-bit wrap register [-128, 127]",
+    ),
+    (
+        "bias negative, unsigned register",
+        lambda: linear(X, W, Accumulator(8, signed=False), bias=[-1, 0]),
+        RangeError,
+        "bias[0] is -1, outside the unsigned 8-bit wrap register [0, 255]",
+    ),
+    (
+        "bias beyond 62 bits",
+        lambda: layer(bias=np.array([0, 2**63], np.uint64)),
+        RangeError,
+        "bias[1] is 9223372036854775808, outside UINT62 [0, 4611686018427387903]",
+    ),
+    (
+        "bias in decide",
+        lambda: decide(layer(bias=[0, 128]), REGISTER),
+        RangeError,
+        "bias[1] is 128, outside the 8-bit wrap register [-128, 127]",
+    ),
+    (
+        "sum beyond 64 bits",
+        lambda: simulate(layer([[1] * 2], signed(40), signed(40)), [[1, 1]], Accumulator(62)),
+        HostWidthError,
+        "2^62 + 604462909807314587353088, the register's span plus the largest sum of 2 products of INT40 and INT40, must not exceed 2^63",
+    ),
+    (
+        "spec backwards",
+        lambda: between(5, 2),
+        SpecError,
+        "IntSpec min must not exceed max, not [5, 2]",
+    ),
+    (
+        "spec float",
+        lambda: between(0.0, 2),
+        SpecError,
+        "IntSpec min must be an integer from -2305843009213693952 to 4611686018427387903, not 0.0",
+    ),
+    (
+        "spec bool",
+        lambda: between(False, True),
+        SpecError,
+        "IntSpec min must be an integer from -2305843009213693952 to 4611686018427387903, not False",
+    ),
+    (
+        "spec too high",
+        lambda: between(0, 2**62),
+        SpecError,
+        "IntSpec max must be an integer from -2305843009213693952 to 4611686018427387903, not 4611686018427387904",
+    ),
+    (
+        "spec too wide",
+        lambda: between(-1, 2**62 - 1),
+        SpecError,
+        "IntSpec [-1, 4611686018427387903] needs 63 bits; at most 62 are simulated",
+    ),
+    (
+        "signed 0 bits",
+        lambda: signed(0),
+        SpecError,
+        "signed bits must be an integer from 1 to 62, not 0",
+    ),
+    (
+        "signed narrow 1 bit",
+        lambda: signed(1, narrow=True),
+        SpecError,
+        "signed bits must be an integer from 2 to 62, not 1",
+    ),
+    (
+        "unsigned 63 bits",
+        lambda: unsigned(63),
+        SpecError,
+        "unsigned bits must be an integer from 1 to 62, not 63",
+    ),
+    (
+        "word INT0",
+        lambda: IntSpec.parse("INT0"),
+        SpecError,
+        'IntSpec text must be like "INT4", "UINT8" (1 to 62 bits) or "[-7, 8]", not \'INT0\'',
+    ),
+    (
+        "word FIXED",
+        lambda: IntSpec.parse("FIXED<4,2"),
+        SpecError,
+        'IntSpec text must be like "INT4", "UINT8" (1 to 62 bits) or "[-7, 8]", not \'FIXED<4,2\'',
+    ),
+    (
+        "bounds of 3-d weight",
+        lambda: bounds.extremes(np.ones((1, 1, 1), int), unsigned(4)),
+        ShapeError,
+        "weight must be (K,), (C, K) or (O, I, kh, kw), not of shape (1, 1, 1)",
+    ),
+    (
+        "bounds bias shape",
+        lambda: bounds.least_bits(W, unsigned(4), bias=[1, 2, 3]),
+        ShapeError,
+        "bias must have one entry per channel, 2, not shape (3,)",
+    ),
+    (
+        "bounds of floats",
+        lambda: bounds.least_bits([0.5], unsigned(4)),
+        DtypeError,
+        "weight must be an array of integers, not of float64",
+    ),
+    (
+        "bounds k negative",
+        lambda: bounds.data_type_bits(-1, signed(4), unsigned(4)),
+        SpecError,
+        "k must be an integer from 0 to 1099511627776, not -1",
+    ),
+    (
+        "budget bits 64",
+        lambda: bounds.l1_budget(64, unsigned(4)),
+        SpecError,
+        "acc_bits must be an integer from 2 to 62, not 64",
+    ),
+    (
+        "budget of zero inputs",
+        lambda: bounds.l1_budget(8, between(0, 0)),
+        SpecError,
+        "input_spec must hold an input other than 0 for a weight budget",
+    ),
+    (
+        "centred budget without 0",
+        lambda: bounds.zero_centered_budget(8, between(2, 5)),
+        SpecError,
+        "input_spec must hold 0 and another input for the zero-centred budget, not [2, 5]",
+    ),
+    (
+        "channel not there",
+        lambda: worst_inputs(layer(), 2),
+        SpecError,
+        "channel must be an integer from 0 to 1, not 2",
+    ),
+    (
+        "fold lengths",
+        lambda: arith.fold([1, 2], [1], REGISTER),
+        ShapeError,
+        "weights and inputs must have one length, not 2 and 1",
+    ),
+    (
+        "fold bias",
+        lambda: arith.fold([1], [1], REGISTER, bias=200),
+        RangeError,
+        "bias is 200, outside the 8-bit wrap register [-128, 127]",
+    ),
+    (
+        "quantize integer tensor",
+        lambda: a2q(v=torch.ones(2, 3, dtype=torch.int64)),
+        DtypeError,
+        "weights to quantize must be floats, not torch.int64",
+    ),
+    (
+        "quantize 1-d",
+        lambda: a2q(v=torch.ones(3)),
+        ShapeError,
+        "weights must be (C, ...), not of shape (3,)",
+    ),
+    (
+        "quantize scale shape",
+        lambda: a2q(scale=torch.ones(3)),
+        ShapeError,
+        "scale and norm must have one entry per channel, 2, not 3",
+    ),
+    (
+        "quantize 1-bit weights",
+        lambda: a2q(weight_bits=1),
+        SpecError,
+        "weight_bits must be an integer from 2 to 16, not 1",
+    ),
+    (
+        "quantize register 1",
+        lambda: a2q(acc_bits=1),
+        SpecError,
+        "acc_bits must be an integer from 2 to 62, not 1",
+    ),
+    (
+        "quantize without 0",
+        lambda: a2q(input_spec=between(1, 4)),
+        SpecError,
+        "input_spec must hold 0 and another input for the zero-centred budget, not [1, 4]",
+    ),
+    (
+        "quantize beyond 53 bits",
+        lambda: a2q(v=torch.ones(2, 99), weight_bits=16, input_spec=unsigned(40)),
+        HostWidthError,
+        "99 products of 16-bit weights and UINT40 must stay below 2^53 to be decided exactly",
+    ),
+    (
+        "model without layers",
+        lambda: quantized(nn.ReLU()),
+        ModelError,
+        "the model must hold a torch.nn.Linear or torch.nn.Conv2d to quantize",
+    ),
+    (
+        "model quantized twice",
+        lambda: quantized(quantized(nn.Sequential(nn.Linear(2, 2)))),
+        ModelError,
+        "layer '0' is quantized already",
+    ),
+    (
+        "model method",
+        lambda: quantized(nn.Linear(2, 2), method="a2q++"),
+        SpecError,
+        "method must be one of base, a2q, a2q+, not 'a2q++'",
+    ),
+    (
+        "model without acc_bits",
+        lambda: quantized(nn.Linear(2, 2), acc_bits=None),
+        SpecError,
+        "acc_bits must be an integer from 2 to 62, not None",
+    ),
+    (
+        "model base with acc_bits",
+        lambda: quantized(nn.Linear(2, 2), method="base"),
+        SpecError,
+        'method "base" bounds nothing, so acc_bits must be None',
+    ),
+    (
+        "model weight bits",
+        lambda: quantized(nn.Linear(2, 2), weight_bits=1),
+        SpecError,
+        "weight_bits must be an integer from 2 to 16, not 1",
+    ),
+    (
+        "model act bits",
+        lambda: quantized(nn.Linear(2, 2), act_bits=0),
+        SpecError,
+        "act_bits must be an integer from 1 to 16, not 0",
+    ),
+    (
+        "model reflect padding",
+        lambda: quantized(nn.Sequential(nn.Conv2d(1, 1, 3, padding_mode="reflect"))),
+        ModelError,
+        "layer '0' must pad with zeros, not 'reflect'",
+    ),
+    (
+        "model same padding",
+        lambda: quantized(nn.Sequential(nn.Conv2d(1, 1, 3, padding="same"))),
+        ModelError,
+        "layer '0' must give its padding as numbers, not \"same\"",
+    ),
+    (
+        "freeze a float model",
+        lambda: to_layers(nn.Linear(2, 2)),
+        ModelError,
+        "the model must hold quantized layers; quantize_model makes them",
+    ),
+    (
+        "empty calibration",
+        lambda: quantized(nn.Linear(2, 2), calibration=torch.zeros(0, 2)),
+        ShapeError,
+        "calibration must hold at least one input",
+    ),
+    (
+        "empty calibration list",
+        lambda: quantized(nn.Linear(2, 2), calibration=[]),
+        ShapeError,
+        "calibration must hold at least one input",
+    ),
+    (
+        "integer network register",
+        lambda: to_integer(quantized(nn.Linear(2, 2)), 12),
+        SpecError,
+        "accumulator must be an Accumulator, not 12",
+    ),
+    (
+        "edge bits",
+        lambda: quantized(nn.Linear(2, 2), edge_bits=1),
+        SpecError,
+        "edge_bits must be an integer from 2 to 16, not 1",
+    ),
+]
+
+
+def test_there_are_at_least_sixty():
+    """The table is not cut short, and no class is in it twice."""
+    assert len({label for label, *_ in CASES}) == len(CASES) >= 60
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
+)
+def test_bad_input(call, error, text):
+    """One leaf of AccsimError that is also the builtin a caller expects, with this very text."""
+    with pytest.raises(AccsimError) as caught:
+        call()
+    assert (type(caught.value), str(caught.value)) == (error, text)
+    assert isinstance(caught.value, ValueError | TypeError | OverflowError)
