@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from a2qplus import functional, quantize_model, to_layers
+from a2qplus import functional, quantize_model, to_integer, to_layers
 from accsim import (
     Accumulator,
     IntLayer,

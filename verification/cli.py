@@ -47,7 +47,7 @@ Unsigned = Annotated[bool, typer.Option("--unsigned", help="A register without n
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
@@ -152,7 +152,9 @@ def main() -> None:
     """Run the command; whatever goes wrong in its use is one line and exit code 2."""
     try:
         code = app(standalone_mode=False) or 0
-    except (AccsimError, typer.TyperException) as error:
+    except typer.TyperException as error:
+        code = _complain(error.format_message())
+    except AccsimError as error:
         code = _complain(str(error))
     except OSError as error:
         code = _complain(f"{error.strerror}: {error.filename}")

@@ -1,0 +1,334 @@
+"""From a float model to a frozen one: conversion, training, freezing, the integer network."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import relu
+
+from a2qplus import QuantConv2d, QuantLinear, fit, penalty, quantize_model, to_integer, to_layers
+from a2qplus.quantizers import Quantization, WeightQuantizer
+from a2qplus.train import accuracy
+from accsim import Accumulator, between, bounds, signed, unsigned
+from accsim.errors import ModelError, UnsafeLayerError
+
+METHODS = {"base": None, "a2q": 12, "a2q+": 12}
+
+
+class Branching(nn.Module):
+    """Two paths that meet, a shared layer, a depthwise and a grouped convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False)
+        self.grouped = nn.Conv2d(8, 8, (1, 3), padding=(0, 2), dilation=(1, 2), groups=2)
+        self.shared = nn.Linear(8, 8)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        """(B, 3, H, W) -> (B, 4)."""
+        x = relu(self.norm(self.stem(x)))
+        y = self.depthwise(x) + self.grouped(x)
+        y = relu(y).mean(dim=(2, 3))
+        y = self.shared(torch.tanh(self.shared(y)))
+        return self.head(y)
+
+
+def sequential():
+    """A plain convolutional network."""
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2, padding="valid", bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 8, 2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    )
+
+
+MODELS = {"sequential": sequential, "branching": Branching}
+
+
+def data(count=24):
+    """Images and classes."""
+    rng = torch.Generator().manual_seed(0)
+    return torch.randn(count, 3, 9, 9, generator=rng), torch.arange(count) % 4
+
+
+def trained(model, method="a2q+", edge_bits=None, dtype=torch.float32, **how):
+    """A quantized model after a few steps."""
+    torch.manual_seed(0)
+    x, y = data()
+    quantized = quantize_model(
+        MODELS[model]().to(dtype),
+        weight_bits=4,
+        act_bits=4,
+        acc_bits=METHODS[method],
+        method=method,
+        calibration=x.to(dtype),
+        edge_bits=edge_bits,
+        **how,
+    )
+    fit(quantized, x.to(dtype), y, epochs=2, learning_rate=1e-3, seed=0, batch=8)
+    return quantized
+
+
+@pytest.mark.parametrize("edge_bits", [None, 8])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("model", MODELS)
+def test_the_integer_network_is_the_trained_one(model, method, edge_bits):
+    """In a wide register every logit is equal, bit for bit, and nothing overflows."""
+    quantized = trained(model, method, edge_bits)
+    x, _ = data()
+    network = to_integer(quantized, Accumulator(32))
+    with torch.no_grad():
+        assert torch.equal(network(x), quantized(x))
+    report = network.overflow_report()
+    assert set(report) == set(to_layers(quantized))
+    assert all(seen.outputs > 0 and seen.overflow_steps == 0 for seen in report.values())
+
+
+@pytest.mark.parametrize("method", ["a2q", "a2q+"])
+@pytest.mark.parametrize("model", MODELS)
+def test_trained_layers_fit_their_register(model, method):
+    """Every layer is safe at its width: wrap, saturate and wide networks agree on every image."""
+    quantized = trained(model, method)
+    for layer in to_layers(quantized).values():
+        assert bounds.least_bits(layer.rows, layer.input_spec).max() <= 12
+    x, _ = data()
+    wide = to_integer(quantized, Accumulator(32))(x)
+    for rule in ("wrap", "saturate"):
+        assert torch.equal(to_integer(quantized, Accumulator(12, rule))(x), wide)
+
+
+def test_narrow_registers_are_counted():
+    """A register that is too narrow changes the logits, and the report says where."""
+    quantized = trained("sequential", "base")
+    x, _ = data()
+    network = to_integer(quantized, Accumulator(4, "saturate"))
+    with torch.no_grad():
+        assert not torch.equal(network(x), quantized(x))
+    first = network.overflow_report()["0"]
+    network(x)
+    second = network.overflow_report()["0"]
+    assert 0 < first.overflowed_outputs <= first.outputs
+    assert first.overflow_steps >= first.overflowed_outputs
+    assert second.overflow_steps == 2 * first.overflow_steps
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_float_types(dtype):
+    """Models in double and half-size floats train, freeze safely, and run."""
+    quantized = trained("sequential", dtype=dtype)
+    for layer in to_layers(quantized).values():
+        assert bounds.least_bits(layer.rows, layer.input_spec).max() <= 12
+    x = data()[0].to(dtype)
+    assert torch.equal(to_integer(quantized, Accumulator(32))(x), quantized(x).detach())
+
+
+def test_under_autocast():
+    """The sums stay exact under autocast."""
+    quantized = trained("sequential")
+    x, _ = data()
+    conv = quantized[0]
+    with torch.no_grad():
+        plain = conv(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(conv(x), plain)
+
+
+def test_types_follow_the_graph():
+    """Unsigned after ReLU, through pooling and flattening; signed otherwise; wide edges."""
+    specs = {
+        name: str(layer.input_spec)
+        for name, layer in to_layers(
+            quantize_model(Branching(), weight_bits=4, act_bits=5, acc_bits=12)
+        ).items()
+    }
+    assert specs == {
+        "stem": "INT8",
+        "depthwise": "UINT5",
+        "grouped": "UINT5",
+        "shared": "INT5",  # once after ReLU, once after tanh
+        "head": "INT8",
+    }
+    model = quantize_model(sequential(), weight_bits=4, act_bits=5, acc_bits=12)
+    specs = [str(layer.input_spec) for layer in to_layers(model).values()]
+    assert specs == ["INT8", "UINT5", "UINT8"]
+    positive = quantize_model(
+        sequential(), weight_bits=4, act_bits=5, acc_bits=12, calibration=data()[0].abs()
+    )
+    assert str(to_layers(positive)["0"].input_spec) == "UINT8"
+
+
+def test_a_negative_constant_is_not_positive():
+    """relu(x) - 1 and relu(x) * -1 are signed; relu(x) + 1 is not."""
+
+    class Model(nn.Module):
+        def __init__(self, change):
+            super().__init__()
+            self.change, self.a, self.b = change, nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.b(self.change(relu(self.a(x))))
+
+    how = {"weight_bits": 4, "act_bits": 4, "acc_bits": 12, "edge_bits": None}
+    for change, word in (
+        (lambda x: x - 1, "INT4"),
+        (lambda x: x * -1, "INT4"),
+        (lambda x: -x, "INT4"),
+        (lambda x: x + -1, "INT4"),
+        (lambda x: x + 1, "UINT4"),
+        (lambda x: x.reshape(-1, 3), "UINT4"),
+        (lambda x: torch.cat([x, x])[:4], "UINT4"),
+    ):
+        model = quantize_model(Model(change), **how)
+        assert str(to_layers(model)["b"].input_spec) == word
+
+
+def test_what_cannot_be_traced_takes_signs_from_data():
+    """Control flow on data: registration order and calibration decide."""
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.b(relu(self.a(x)) if x.sum() > -1e9 else x)
+
+    how = {"weight_bits": 4, "act_bits": 4, "acc_bits": 12, "edge_bits": None}
+    assert str(to_layers(quantize_model(Model(), **how))["b"].input_spec) == "INT4"
+    model = quantize_model(Model(), calibration=[torch.randn(9, 3), torch.randn(1, 3)], **how)
+    assert str(to_layers(model)["b"].input_spec) == "UINT4"
+
+
+def test_the_model_itself_is_left_alone():
+    """quantize_model and to_integer work on copies; a bare layer is a model too."""
+    model = sequential()
+    before = copy.deepcopy(model.state_dict())
+    quantized = quantize_model(model, weight_bits=4, act_bits=4, acc_bits=12)
+    quantized(data()[0])
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert isinstance(quantized[3], QuantConv2d)
+    to_integer(quantized, Accumulator(16))
+    assert isinstance(quantized[3], QuantConv2d)
+    bare = quantize_model(nn.Linear(3, 2), weight_bits=4, act_bits=4, acc_bits=12, edge_bits=None)
+    assert isinstance(bare, QuantLinear)
+    assert to_integer(bare, Accumulator(12))(torch.ones(1, 3)).shape == (1, 2)
+
+
+def test_a_shared_layer_stays_shared():
+    """One module under two names is one quantized module under both."""
+    layer = nn.Linear(3, 3)
+    model = quantize_model(
+        nn.Sequential(layer, nn.ReLU(), layer), weight_bits=4, act_bits=4, acc_bits=9
+    )
+    assert model[0] is model[2]
+    assert isinstance(model[0], QuantLinear)
+
+
+def test_ep_init():
+    """Scale max|w| / 7; weights projected onto their budget; norm theirs; zeros stay zeros."""
+    torch.manual_seed(0)
+    weight = torch.randn(4, 100)
+    weight[3] = 0
+    for method, budget in (
+        ("a2q", bounds.l1_budget(10, unsigned(4))),
+        ("a2q+", bounds.zero_centered_budget(10, unsigned(4))),
+    ):
+        quantizer = WeightQuantizer(4, Quantization(method, 4, unsigned(4), 10))
+        v = quantizer.initialize(weight)
+        scale = quantizer.scale.float()
+        torch.testing.assert_close(scale[:3], weight[:3].abs().amax(dim=1) / 7)
+        norm = v.abs().sum(dim=1)
+        torch.testing.assert_close(norm[:3], scale[:3] * float(budget))
+        assert v[3].abs().max() == 0
+        centred = v - v.mean(dim=1, keepdim=True) if method == "a2q+" else v
+        torch.testing.assert_close(
+            quantizer.log2_norm.exp2()[:3], centred.abs().sum(dim=1)[:3], rtol=1e-4, atol=0
+        )
+        assert quantizer(v)[3].abs().max() == 0
+
+
+def test_penalty_counts_what_is_above_the_budget():
+    """Zero below the budget; norm - scale·T above; its gradient shrinks the norm."""
+    quantizer = WeightQuantizer(2, Quantization("a2q+", 4, unsigned(4), 8))
+    budget = float(bounds.zero_centered_budget(8, unsigned(4)))
+    with torch.no_grad():
+        quantizer.log2_norm.copy_(torch.tensor([3.0, 6.0]))  # 8 and 64 against 254/15
+    value = penalty(nn.Sequential(quantizer))
+    assert value.item() == pytest.approx(64 - budget)
+    value.backward()
+    assert quantizer.log2_norm.grad[0] == 0
+    assert quantizer.log2_norm.grad[1] > 0
+    assert penalty(nn.Linear(1, 1)).item() == 0
+
+
+def test_unsafe_integers_are_refused_by_name(monkeypatch):
+    """If the quantizer ever gave integers that do not fit, freezing names the layer and channel."""
+    quantized = trained("sequential")
+    monkeypatch.setattr(
+        WeightQuantizer, "forward", lambda self, weight: torch.full_like(weight, 7.0)
+    )
+    text = (
+        r"^layer '3' must fit the 12-bit register it was trained for: channel 0 reaches"
+        r" \[0, 2520\], outside \[-2048, 2047\]$"
+    )
+    with pytest.raises(UnsafeLayerError, match=text):
+        to_layers(quantized)
+    monkeypatch.undo()
+    quantized = trained("sequential")
+    with torch.no_grad():
+        quantized[7].weight[0, 0] = torch.nan
+    with pytest.raises(ModelError, match=r"^layer '7' has weights that are not finite$"):
+        to_layers(quantized)
+
+
+def test_training_is_reproducible_and_learns():
+    """The same seed gives the same weights; the loss falls on data that can be learned."""
+    x = torch.randn(200, 6, generator=torch.Generator().manual_seed(1))
+    y = (x[:, 0] > 0).long()
+
+    def run():
+        torch.manual_seed(0)
+        model = quantize_model(
+            nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 2)),
+            weight_bits=4,
+            act_bits=4,
+            acc_bits=10,
+            edge_bits=None,
+            calibration=x,
+        )
+        ticks = []
+        fit(model, x, y, epochs=15, learning_rate=1e-2, seed=5, on_epoch=lambda: ticks.append(1))
+        assert len(ticks) == 15
+        return model
+
+    first, second = run(), run()
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
+    assert accuracy(first, x, y) > 0.8  # chance is 0.5
+
+
+def test_layers_stand_alone():
+    """QuantLinear and QuantConv2d are built like torch's, with one more argument."""
+    rule = Quantization("a2q+", 4, between(-3, 12), 11)
+    conv = QuantConv2d(2, 4, 3, groups=2, quantization=rule)
+    linear = QuantLinear(5, 3, bias=False, quantization=rule)
+    assert conv(torch.randn(1, 2, 5, 5)).shape == (1, 4, 3, 3)
+    assert linear(torch.randn(2, 7, 5)).shape == (2, 7, 3)
+    layer = to_layers(nn.Sequential(conv))["0"]
+    assert (layer.groups, layer.weight_spec, layer.input_spec) == (
+        2,
+        signed(4, narrow=True),
+        between(-3, 12),
+    )
+    assert np.abs(layer.weight).max() > 0

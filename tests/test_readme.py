@@ -1,0 +1,46 @@
+"""The README's examples run, and say what comes out; public names are the documented ones."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import a2qplus
+import accsim
+import verification
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(1, len(BLOCKS) + 1))
+def test_readme_examples(block, tmp_path, monkeypatch, capsys):
+    """Each block runs by itself in an empty folder and prints what its comments say, figures
+    of speed ("e.g.") excepted.
+    """
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {})
+    expected = re.findall(r"^print\(.*\)  # (.*)$", block, flags=re.M)
+    assert expected
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == len(expected)
+    pairs = zip(printed, expected, strict=True)
+    assert [p for p, e in pairs if p != e and not e.startswith("e.g. ")] == []
+
+
+def test_the_three_uses_are_there():
+    """Simulate, attack, measure: three blocks of at most five lines after the imports."""
+    assert len(BLOCKS) >= 3
+    for block in BLOCKS[:3]:
+        lines = [
+            line for line in block.splitlines() if line and not line.startswith(("from", "import"))
+        ]
+        assert len(lines) <= 5
+
+
+@pytest.mark.parametrize("package", [accsim, a2qplus, verification], ids=lambda p: p.__name__)
+def test_public_names(package):
+    """Sorted, few, all there, each with a docstring."""
+    assert sorted(package.__all__) == sorted(set(package.__all__))
+    assert len(package.__all__) <= 25
+    assert all(getattr(package, name).__doc__ for name in package.__all__)

@@ -1,0 +1,181 @@
+"""The command: what it prints, what it returns, and how it refuses."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+import accsim
+from accsim import Accumulator, IntLayer, between, linear, signed, unsigned
+from accsim.errors import MissingExtraError
+from accsim.extras import require
+from verification import cli, oracle
+
+SAFE = IntLayer([[1, -1], [2, 0]], weight_spec=signed(4), input_spec=unsigned(4))
+UNSAFE = IntLayer([[7, 7], [0, -7]], weight_spec=signed(4), input_spec=unsigned(4))
+MIXED = IntLayer([[[[1, -2]]]], weight_spec=signed(4), input_spec=between(2, 5), padding=1)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run the command line in this process: (exit code, standard output, standard error)."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["accsim", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        printed = capsys.readouterr()
+        return stopped.value.code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two layers in a folder."""
+    (tmp_path / "net").mkdir()
+    SAFE.save(tmp_path / "net" / "a.npz")
+    UNSAFE.save(tmp_path / "net" / "b.npz")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("layers", "bits", "code", "verdict"),
+    [([SAFE], 6, 0, "proved"), ([SAFE, UNSAFE], 6, 1, "refuted"), ([MIXED], 4, 3, "undecided"),
+     ([SAFE, MIXED], 4, 1, "refuted"), ([SAFE, UNSAFE], 9, 0, "proved")],
+)  # fmt: skip
+def test_verify_answers_by_exit_code(command, tmp_path, layers, bits, code, verdict):
+    """0 proved, 1 refuted, 3 undecided; the worst layer decides."""
+    for i, layer in enumerate(layers):
+        layer.save(tmp_path / f"{i}.npz")
+    assert command("verify", tmp_path, "--bits", bits)[0] == code
+    found, out, _ = command("verify", tmp_path, "--bits", bits, "--json")
+    told = json.loads(out)
+    assert (found, told["schema"], told["verdict"]) == (code, "accsim.verify/1", verdict)
+
+
+def test_verify_shows_the_witness(command, folder):
+    """The table names each layer; the witness in the JSON replays through the oracle."""
+    _, out, _ = command("verify", folder / "net", "--bits", 7, "--overflow", "saturate")
+    assert "b: channel 0, step 0: 0 + 105 = 105, outside [-64, 63]" in out
+    _, out, _ = command("verify", folder / "net" / "b.npz", "--bits", 7, "--json")
+    witness = json.loads(out)["layers"]["b"]["witness"]
+    answer = oracle.dot(witness["weight"], witness["x"], 7, "wrap")
+    assert (answer.output, answer.first_overflow) == (witness["simulated"], witness["step"])
+
+
+def test_run_simulates(command, folder):
+    """Counts in the table and the JSON, and outputs in a file, as the library gives them."""
+    x = np.array([[15, 15], [0, 1]])
+    np.save(folder / "x.npy", x)
+    path = folder / "net" / "b.npz"
+    code, out, _ = command(
+        "run", path, folder / "x.npy", "--bits", 7, "--out", folder / "out.npz", "--json"
+    )
+    assert (code, json.loads(out)["layers"]) == (
+        0,
+        {
+            "b": {
+                "outputs": 4,
+                "overflowed_outputs": 2,
+                "overflow_steps": 3,
+                "peak_low": -105,
+                "peak_high": 210,
+                "data_bits": 9,
+            }
+        },
+    )
+    with np.load(folder / "out.npz") as outputs:
+        expected = linear(x, UNSAFE.weight, Accumulator(7))
+        np.testing.assert_array_equal(outputs["b"], expected)
+    np.savez(folder / "x.npz", a=x, b=x)
+    code, out, _ = command("run", folder / "net", folder / "x.npz", "--bits", 7, "--unsigned")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines() if "  4  " in line] == ["a", "b"]
+
+
+def test_help_fits_one_screen(command):
+    """--help for the command and each subcommand; the version."""
+    for words in ([], ["verify"], ["run"], ["demo"]):
+        code, out, _ = command(*words, "--help")
+        assert code == 0
+        assert "Usage" in out
+        assert len(out.splitlines()) <= 40
+    assert command("--version")[:2] == (0, accsim.__version__ + "\n")
+
+
+WRONG = {
+    "no file": (["verify", "none.npz", "--bits", 8], "none.npz cannot be read: No such file or directory"),
+    "empty folder": (["verify", "empty", "--bits", 8], "empty must hold layer files (*.npz)"),
+    "not a layer": (["verify", "x.npy", "--bits", 8], "x.npy is not a complete .npz file: File is not a zip file"),
+    "bits of 63": (["verify", "net", "--bits", 63], "Accumulator bits must be an integer from 2 to 62, not 63"),
+    "bits a word": (["verify", "net", "--bits", "eight"], "Invalid value for '--bits': Input should be a valid integer"),
+    "no bits": (["verify", "net"], "Missing option '--bits'."),
+    "overflow word": (
+        ["verify", "net", "--bits", 8, "--overflow", "clip"],
+        "Invalid value for '--overflow': Value error, 'clip' is not one of 'wrap', 'saturate'.",
+    ),
+    "unknown option": (["verify", "net", "--bits", 8, "--fast"], "No such option: --fast"),
+    "unknown command": (["prove"], "No such command 'prove'."),
+    "one array for two layers": (
+        ["run", "net", "x.npy", "--bits", 8],
+        "x.npy holds one array; 2 layers need an .npz with one for each",
+    ),
+    "array missing": (["run", "net", "a.npz", "--bits", 8], "a.npz lacks inputs for b"),
+    "input outside": (["run", "net/a.npz", "x.npy", "--bits", 8], "x[0, 0] is 16, outside UINT4 [0, 15]"),
+    "float inputs": (["run", "net/a.npz", "f.npy", "--bits", 8], "f.npy must hold integers, not float64"),
+    "out in no folder": (
+        ["run", "net", "good.npz", "--bits", 8, "--out", "no/where.npz"],
+        "No such file or directory: /",
+    ),
+    "demo bits": (["demo", "--bits", 5], "demo bits must be from 6 to 20, not 5"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_use_is_one_line(kind, command, folder, monkeypatch):
+    """Exit code 2, one line on standard error, nothing on standard output, no traceback."""
+    monkeypatch.chdir(folder)
+    (folder / "empty").mkdir()
+    np.save("x.npy", np.array([[16, 0]]))
+    np.save("f.npy", np.array([[0.5, 0]]))
+    np.savez("a.npz", a=np.array([[1, 0]]))
+    np.savez("good.npz", a=np.array([[1, 0]]), b=np.array([[1, 0]]))
+    words, text = WRONG[kind]
+    code, out, err = command(*words)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert err.startswith(f"accsim: {text}")
+
+
+def test_ctrl_c_is_quiet(command, folder, monkeypatch):
+    """Ctrl-C ends with 130 and no traceback."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "decide", interrupted)
+    assert command("verify", folder / "net", "--bits", 8)[::2] == (130, "")
+
+
+@pytest.mark.parametrize("package", ["torch", "sklearn", "matplotlib"])
+def test_a_missing_extra_is_one_line(package, command, monkeypatch, tmp_path):
+    """What needs it and the pip command."""
+    monkeypatch.setitem(sys.modules, package, None)
+    extra = "plot" if package == "matplotlib" else "train"
+    code, _, err = command("demo", "--out", tmp_path)
+    assert (code, err) == (
+        2,
+        f"accsim: accsim demo needs {package}: pip install 'accsim[{extra}]'\n",
+    )
+
+
+def test_a_broken_package_is_not_a_missing_one(tmp_path, monkeypatch):
+    """An installed package that fails to import something else says so itself."""
+    (tmp_path / "half_there.py").write_text("import not_there_at_all")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="not_there_at_all"):
+        require("half_there", extra="all", purpose="a test")
+    with pytest.raises(MissingExtraError):
+        require("not_there_at_all", extra="all", purpose="a test")
