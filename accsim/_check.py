@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from accsim.errors import DtypeError, RangeError, ShapeError, SpecError
-
-if TYPE_CHECKING:
-    from accsim.spec import IntSpec
+from accsim.errors import DtypeError, ShapeError, SpecError
 
 IntArray = np.ndarray[Any, np.dtype[Any]]
 
@@ -39,13 +36,3 @@ def integer_array(value: object, name: str) -> IntArray:
     if array.dtype.kind not in "iu":
         raise DtypeError(f"{name} must be an array of integers, not of {array.dtype}")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def inside(array: IntArray, spec: IntSpec, name: str) -> None:
-    """Raise RangeError naming the first entry of `array` that lies outside `spec`."""
-    if array.size == 0 or (spec.min <= int(array.min()) and int(array.max()) <= spec.max):
-        return
-    bad = (array < spec.min) | (array > spec.max)
-    where = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), array.shape))
-    place = ", ".join(str(i) for i in where)
-    raise RangeError(f"{name}[{place}] is {int(array[where])}, outside {spec.describe()}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from accsim._check import IntArray, inside, integer, integer_array
+from accsim._check import IntArray, integer, integer_array
 from accsim.arith import check_bias
 from accsim.errors import AccsimError, LayerFileError, ShapeError, SpecError
 from accsim.files import read_arrays, write_arrays
@@ -56,7 +56,7 @@ class IntLayer:
             raise ShapeError(
                 f"weight must have at least one channel and tap, not shape {weight.shape}"
             )
-        inside(weight, self.weight_spec, "weight")
+        self.weight_spec.check(weight, "weight")
         for name in _GEOMETRY:
             low = 0 if name == "padding" else 1
             object.__setattr__(self, name, _pair(getattr(self, name), name, low))
@@ -164,7 +164,7 @@ def check_start(layer: IntLayer, accumulator: Accumulator) -> None:
 def check_widest(array: IntArray, name: str) -> None:
     """Raise RangeError naming the first entry that the widest register could not hold."""
     has_negative = array.size and array.min() < 0
-    inside(array, signed(MAX_BITS) if has_negative else unsigned(MAX_BITS), name)
+    (signed if has_negative else unsigned)(MAX_BITS).check(array, name)
 
 
 def storage(spec: IntSpec) -> np.dtype[Any]:

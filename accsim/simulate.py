@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from accsim._check import IntArray, inside, integer_array
+from accsim._check import IntArray, integer_array
 from accsim.bounds import magnitude
 from accsim.errors import HostWidthError, ShapeError
 from accsim.layer import IntLayer, check_start, check_widest
@@ -45,7 +45,7 @@ def simulate(layer: IntLayer, x: object, accumulator: Accumulator) -> Run:
     """
     array = integer_array(x, "x")
     output = _start(layer, array, accumulator)
-    inside(array, layer.input_spec, "x")
+    layer.input_spec.check(array, "x")
     run = Run(
         output,
         np.empty(output.shape, np.int32),

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from accsim._check import integer
-from accsim.errors import SpecError
+from accsim._check import IntArray, integer
+from accsim.errors import RangeError, SpecError
 
 __all__ = ["Accumulator", "IntSpec", "Overflow", "between", "signed", "unsigned"]
 
@@ -93,6 +93,15 @@ class IntSpec:
         if self.signed and self == signed(self.bits):
             return f"INT{self.bits}"
         return f"[{self.min}, {self.max}]"
+
+    def check(self, array: IntArray, name: str) -> None:
+        """Raise RangeError naming the first entry of `array` that lies outside the range."""
+        if array.size == 0 or (self.min <= int(array.min()) and int(array.max()) <= self.max):
+            return
+        outside = (array < self.min) | (array > self.max)
+        where = tuple(int(i) for i in np.unravel_index(int(outside.argmax()), array.shape))
+        place = ", ".join(str(i) for i in where)
+        raise RangeError(f"{name}[{place}] is {int(array[where])}, outside {self.describe()}")
 
     def describe(self) -> str:
         """The name with the range beside it, for messages: "UINT4 [0, 15]"."""

@@ -22,7 +22,8 @@ from accsim.extras import require
 from accsim.files import write_arrays
 from accsim.spec import Accumulator, Overflow
 from verification import report
-from verification.decide import Report, Verdict, decide
+from verification.decide import decide
+from verification.demo_report import print_demo
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -77,6 +78,7 @@ def run_demo(out: Path, *, bits: int, seed: int, quick: bool, console: Console) 
         "seed": seed,
         "quick": quick,
         "bits": bits,
+        "wide_bits": WIDE,
         "operand_bits": OPERAND_BITS,
         "train_images": len(digits.train_x),
         "test_images": len(digits.test_x),
@@ -93,7 +95,7 @@ def run_demo(out: Path, *, bits: int, seed: int, quick: bool, console: Console) 
         },
     }
     _write(out, content, frozen, models, digits)
-    _print(console, content, frozen, reports, out)
+    print_demo(console, content, frozen, reports, out)
     return content
 
 
@@ -267,79 +269,3 @@ def _write(
     report.write_json(out / "witness.json", {"schema": "accsim.witness/1", "layers": witnesses})
     accuracy_plot(out / "accuracy.png", content)
     report.write_json(out / "report.json", content)
-
-
-def _print(
-    console: Console,
-    content: dict[str, Any],
-    frozen: Mapping[str, Mapping[str, IntLayer]],
-    reports: Mapping[str, Mapping[str, Report]],
-    out: Path,
-) -> None:
-    bits = content["bits"]
-    networks = content["networks"]
-    for name in NETWORKS:
-        title = f"{name}: proof for every input, {bits}-bit register"
-        console.print(report.verdict_table(title, frozen[name], reports[name]))
-    refuted = [
-        (layer, found.witness)
-        for layer, found in reports["plain"].items()
-        if found.verdict is Verdict.REFUTED and found.witness
-    ]
-    for layer, witness in refuted[-1:]:
-        console.print(report.witness_table(f"plain, {layer}: an input that overflows", witness))
-        console.print(f"{witness}\n")
-    console.print(_accuracy_table(content))
-    console.print(_overflow_table(content))
-    for name in NETWORKS:
-        same = "identical" if networks[name]["wrap_saturate_wide_identical"] else "not identical"
-        console.print(
-            f"{name}: logits with wrapping, saturating and {WIDE}-bit registers are {same} on all"
-            f" {content['test_images']} test images; the integer network differs from the trained"
-            f" one by at most {networks[name]['largest_difference_from_fake_quantized']:g}"
-        )
-    console.print(f"\nWritten: {out}/ (report.json, accuracy.png, layers, inputs, witness.json)")
-
-
-def _accuracy_table(content: dict[str, Any]) -> Any:
-    title = (
-        f"Accuracy in % on {content['test_images']} test images by register width"
-        f" (float: {100 * content['float_accuracy']:.1f})"
-    )
-    columns = [f"{name} {rule}" for name in NETWORKS for rule in Overflow]
-    made = report.table(title, "bits", *columns)
-    figures = {
-        (name, row["bits"], row["overflow"]): row["accuracy"]
-        for name in NETWORKS
-        for row in content["networks"][name]["sweep"]
-    }
-    for bits in SWEEP:
-        cells = [
-            f"{100 * figures[name, bits, str(rule)]:.1f}" for name in NETWORKS for rule in Overflow
-        ]
-        mark = " <" if bits == content["bits"] else ""
-        made.add_row(f"{bits}{mark}", *cells, style="bold" if mark else None)
-    return made
-
-
-def _overflow_table(content: dict[str, Any]) -> Any:
-    made = report.table(
-        f"Outputs that overflowed on the test images, {content['bits']}-bit register, wrap",
-        "layer",
-        *NETWORKS,
-    )
-    seen = {
-        name: next(
-            row["overflows"]
-            for row in content["networks"][name]["sweep"]
-            if (row["bits"], row["overflow"]) == (content["bits"], "wrap")
-        )
-        for name in NETWORKS
-    }
-    for layer in seen["plain"]:
-        cells = [
-            f"{seen[name][layer]['overflowed_outputs']} of {seen[name][layer]['outputs']}"
-            for name in NETWORKS
-        ]
-        made.add_row(layer, *cells)
-    return made

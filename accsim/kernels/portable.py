@@ -25,16 +25,19 @@ CHANNELS = 128  # output channels that share a gathered panel
 TAPS = 256  # taps in a panel
 
 
-def _locate(
-    first: int, window: Array, geometry: Array, image: Array, top: Array, left: Array
-) -> None:
-    """For each lane, its image and the input row and column under its first tap."""
+def _locate(first: int, window: Array, geometry: Array, strides: Array, lanes: Array) -> None:
+    """For each lane: its image, the input row and column under its first tap, and its output.
+
+    lanes (4, count); an output is where channel 0 of this position lies in the flat results.
+    """
     height, width = window
-    for r in range(len(image)):
+    area = height * width
+    for r in range(lanes.shape[1]):
         position = first + r
-        image[r] = position // (height * width)
-        top[r] = position // width % height * geometry[0] - geometry[2]
-        left[r] = position % width * geometry[1] - geometry[3]
+        lanes[0, r] = position // area
+        lanes[1, r] = position // width % height * geometry[0] - geometry[2]
+        lanes[2, r] = position % width * geometry[1] - geometry[3]
+        lanes[3, r] = position // area * strides[0] + position % area
 
 
 def _gather(
@@ -43,7 +46,7 @@ def _gather(
     """panel[k, r] = the input that tap tap0 + k of lane r reads; 0 on the padding."""
     lane = panel.dtype.type
     kh, kw = kernel
-    image, top, left = lanes
+    image, top, left = lanes[0], lanes[1], lanes[2]
     for k in range(panel.shape[0]):
         tap = tap0 + k
         channel = base + tap // (kh * kw)
@@ -173,19 +176,18 @@ def values(
     padding, dilation), vertical before horizontal; window (oh, ow); rails in the lane dtype; out
     flat, entry n·strides[0] + c·strides[1] + position in the window.
     """
-    area = window[0] * window[1]
-    positions, per_group, taps = x.shape[0] * area, rows.shape[0] // groups, rows.shape[1]
+    positions = x.shape[0] * window[0] * window[1]
+    per_group, taps = rows.shape[0] // groups, rows.shape[1]
     tiles = (per_group + CHANNELS - 1) // CHANNELS
     tasks = (positions + LANES - 1) // LANES * tiles * groups
     for task in prange(tasks):
         group, channel0, channels, first, count = _block(task, positions, per_group, groups)
-        lanes = np.empty((3, count), np.int64)
-        _locate(first, window, geometry, lanes[0], lanes[1], lanes[2])
+        lanes = np.empty((4, count), np.int64)
+        _locate(first, window, geometry, strides, lanes)
         register = np.empty((channels, count), rails.dtype)
         for c in range(channels):
             for r in range(count):
-                at = (first + r) // area * strides[0] + (first + r) % area
-                register[c, r] = out[at + (channel0 + c) * strides[1]]
+                register[c, r] = out[lanes[3, r] + (channel0 + c) * strides[1]]
         for tap0 in range(0, taps, TAPS):
             size = min(TAPS, taps - tap0)
             panel = np.empty((size, count), rails.dtype)
@@ -200,8 +202,7 @@ def values(
             _wrap(register, rails)
         for c in range(channels):
             for r in range(count):
-                at = (first + r) // area * strides[0] + (first + r) % area
-                out[at + (channel0 + c) * strides[1]] = register[c, r]
+                out[lanes[3, r] + (channel0 + c) * strides[1]] = register[c, r]
 
 
 def statistics(
@@ -221,19 +222,18 @@ def statistics(
     peak_high: Array,
 ) -> None:
     """As `values`, with every field of `Run`, each array laid out as `out`."""
-    area = window[0] * window[1]
-    positions, per_group, taps = x.shape[0] * area, rows.shape[0] // groups, rows.shape[1]
+    positions = x.shape[0] * window[0] * window[1]
+    per_group, taps = rows.shape[0] // groups, rows.shape[1]
     tiles = (per_group + CHANNELS - 1) // CHANNELS
     tasks = (positions + LANES - 1) // LANES * tiles * groups
     for task in prange(tasks):
         group, channel0, channels, first, count = _block(task, positions, per_group, groups)
-        lanes = np.empty((3, count), np.int64)
-        _locate(first, window, geometry, lanes[0], lanes[1], lanes[2])
+        lanes = np.empty((4, count), np.int64)
+        _locate(first, window, geometry, strides, lanes)
         state = np.empty((6, channels, count), rails.dtype)
         for c in range(channels):
             for r in range(count):
-                at = (first + r) // area * strides[0] + (first + r) % area
-                start = out[at + (channel0 + c) * strides[1]]
+                start = out[lanes[3, r] + (channel0 + c) * strides[1]]
                 state[0, c, r] = state[3, c, r] = state[4, c, r] = state[5, c, r] = start
                 state[1, c, r] = state[2, c, r] = 0
         for tap0 in range(0, taps, TAPS):
@@ -245,8 +245,7 @@ def statistics(
             _step_all(state, scalars, panel, rails, saturates)
         for c in range(channels):
             for r in range(count):
-                at = (first + r) // area * strides[0] + (first + r) % area
-                at += (channel0 + c) * strides[1]
+                at = lanes[3, r] + (channel0 + c) * strides[1]
                 out[at] = state[0, c, r]
                 overflow_count[at] = state[1, c, r]
                 first_overflow[at] = state[2, c, r] if state[1, c, r] else -1
