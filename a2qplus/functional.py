@@ -27,9 +27,6 @@ __all__ = [
     "zero_center",
 ]
 
-# Spread below this part of the largest weight is rounding error of the mean: an all-equal channel.
-_NO_SPREAD = 2.0**-40
-
 
 def round_toward_zero(y: Tensor) -> Tensor:
     """y without its fraction; the gradient is that of y (straight-through)."""
@@ -53,7 +50,8 @@ def quantize_a2q(
     """A2Q: each channel's l1-norm bounded, so that no input of `input_spec` overflows `acc_bits`.
 
     q = clip(trunc(v / ‖v‖₁ · min(g / s, T))), w = s·q, with T = `bounds.l1_budget`. The integers
-    always fit the register; a channel of zeros stays zeros, with zero gradients.
+    always fit the register; a channel of zeros stays zeros. Finite parameters give no NaN, neither
+    in values nor in gradients.
 
     Shapes: v (C, ...), scale and norm C entries -> q like v, float64, integer-valued; w like v in
     v's dtype (q is exact, w is rounded to that dtype).
@@ -76,7 +74,7 @@ def quantize_a2q_plus(
     """A2Q+: as `quantize_a2q` on zero-centred weights, with about twice the budget.
 
     T = `bounds.zero_centered_budget`; the mean is taken over exactly the taps of one register. A
-    channel without spread (all equal, or of one tap) becomes zeros, with zero gradients.
+    channel without spread (all equal, or of one tap) becomes zeros.
 
     Shapes, raises: as `quantize_a2q`; SpecError also for inputs that exclude 0.
     Source: A2Q+ paper Prop. 3.1 and 3.2, Eq. 7.
@@ -98,16 +96,15 @@ def quantize_nearest(v: Tensor, scale: Tensor, *, weight_bits: int) -> tuple[Ten
 
 
 def zero_center(rows: Tensor) -> Tensor:
-    """Each row minus its mean; zeros where the spread is no more than rounding error.
+    """Each row minus its mean; exactly zeros for a row whose entries are all equal.
 
     Shapes: (C, K) float64 -> (C, K).
     """
     if rows.shape[1] == 0:
         return rows
     centred = rows - rows.mean(dim=1, keepdim=True)
-    centred = centred - centred.mean(dim=1, keepdim=True)  # what the first mean's rounding left
-    spread, size = (t.abs().amax(dim=1, keepdim=True) for t in (centred, rows))
-    return torch.where(spread <= _NO_SPREAD * size, torch.zeros_like(centred), centred)
+    # The mean's rounding is a few units in the last place, whose own mean is then exact.
+    return centred - centred.mean(dim=1, keepdim=True)
 
 
 def project_l1(w: Tensor, radius: Tensor | float) -> Tensor:

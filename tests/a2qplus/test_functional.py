@@ -240,6 +240,41 @@ def test_zero_centring():
     assert zero_center(torch.full((1, 7), 0.1, dtype=torch.float64)).abs().max() == 0
 
 
+def test_equal_taps_centre_to_nothing():
+    """All-equal channels of any length and size are zeros, which one subtraction would not give."""
+    rng = np.random.default_rng(0)
+    sizes = [*range(1, 60), 576, 1000, 4608, 10_007]
+    rows = [
+        torch.full((1, k), float(v), dtype=torch.float64)
+        for k in sizes
+        for v in (*rng.normal(size=9), 1e-300, 1e300 / k)
+    ]
+    assert all(bool((zero_center(row) == 0).all()) for row in rows)
+    assert not all(bool((row == row.mean()).all()) for row in rows)
+
+
+def test_a_mean_far_above_the_spread_is_taken_out():
+    """Mean ten billion times the spread, in float64: the sum left is rounding error of the spread."""
+    rows = 1e10 + torch.randn(
+        50, 33, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
+    centred = zero_center(rows)
+    assert (centred.sum(dim=1).abs() < 1e-12 * centred.abs().sum(dim=1)).all()
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("method", QUANTIZE)
+def test_narrow_parameters_lose_nothing(method, dtype):
+    """The integers of half-size floats are those of the same numbers in float64."""
+    v = torch.tensor(channels(25, 9, seed=5)).to(dtype)
+    scale, norm = torch.full((len(v),), 0.25), torch.full((len(v),), 1e4)
+    how = {"weight_bits": 8, "acc_bits": 14, "input_spec": unsigned(4)}
+    q, _ = QUANTIZE[method](v, scale.to(dtype), norm.to(dtype), **how)
+    wide, _ = QUANTIZE[method](v.double(), scale.to(dtype).double(), norm.to(dtype).double(), **how)
+    assert torch.equal(q, wide)
+    assert (q != 0).any()
+
+
 def test_any_range_with_zero():
     """Ranges that calibration makes: the integers fit there too, tightly enough to be of use."""
     v = torch.tensor(channels(50, 40, seed=4))[:200]

@@ -184,6 +184,20 @@ def test_hostile_files_are_refused(kind, tmp_path):
     assert not (tmp_path / "canary").exists()
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [("short body", "claims 2 bytes and has 1"), ("long body", "claims 2 bytes and has 3"),
+     ("huge claim", "claims 8796093022208 bytes and has 2"),
+     ("zero times huge", "claims the impossible shape (0, 1180591620717411303424)")],
+)  # fmt: skip
+def test_a_false_claim_is_told(kind, text, tmp_path):
+    """Both figures, before anything is allocated."""
+    HOSTILE[kind](tmp_path / "layer.npz")
+    with pytest.raises(LayerFileError) as caught:
+        IntLayer.load(tmp_path / "layer.npz")
+    assert str(caught.value) == f"layer.npz: weight.npy {text}"
+
+
 def test_the_canary_works(tmp_path):
     """The object array above does run code where pickle is allowed."""
     path = tmp_path / "layer.npz"

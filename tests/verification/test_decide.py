@@ -115,6 +115,16 @@ def test_a_convolution_reaches_its_witness():
         assert taps[at] == witness.x.tolist()
 
 
+@pytest.mark.parametrize("spec", [unsigned(4), signed(4), between(2, 5), between(-5, -2)], ids=str)
+def test_a_witness_rests_after_its_step(spec):
+    """Inputs that the overflow does not need are as near 0 as they may be."""
+    layer = IntLayer([[7, 7, -7, 7, 7]], weight_spec=signed(4), input_spec=spec)
+    witness = decide(layer, Accumulator(6)).witness
+    rest = min((spec.min, 0, spec.max), key=lambda v: (not spec.min <= v <= spec.max, abs(v)))
+    assert witness.step < 4
+    assert witness.x[witness.step + 1 :].tolist() == [rest] * (4 - witness.step)
+
+
 def test_padding_without_zero():
     """Inputs 2..5 beside zero padding: proved, refuted without padding, or honestly undecided."""
 
