@@ -24,12 +24,17 @@ _POSITIVE: set[object] = {
 # What gives no negative number if none comes in.
 _KEEPS_SIGN: set[object] = {
     nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten,
-    nn.Unflatten, nn.Dropout, nn.Dropout2d, nn.Identity, nn.Upsample, nn.PixelShuffle,
+    nn.Unflatten, nn.Dropout, nn.Dropout2d, nn.Identity, nn.PixelShuffle,
     F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.dropout, torch.flatten, torch.reshape,
-    torch.add, operator.add, operator.iadd, operator.mul, operator.getitem, torch.cat,
+    operator.getitem, torch.cat,
     torch.mean, torch.permute, torch.transpose, torch.squeeze, torch.unsqueeze,
     "flatten", "view", "reshape", "mean", "permute", "transpose", "contiguous", "squeeze",
-    "unsqueeze", "add", "add_", "mul", "clone",
+    "unsqueeze", "clone",
+}  # fmt: skip
+# The same, if no constant is negative either.
+_ARITHMETIC: set[object] = {
+    operator.add, operator.iadd, operator.mul, operator.imul, torch.add, torch.mul,
+    "add", "add_", "mul", "mul_",
 }  # fmt: skip
 
 
@@ -44,27 +49,27 @@ def first_and_last(model: nn.Module, layers: Mapping[str, nn.Module]) -> set[str
 def never_negative(model: nn.Module, layers: Mapping[str, nn.Module]) -> set[str]:
     """The names of those `layers` whose every input the graph shows to be never negative."""
     graph = _graph(model)
-    if graph is None:
-        return set()
     positive: set[fx.Node] = set()
     signs: dict[str, bool] = {}
-    for node in graph:
-        kind = (
-            type(model.get_submodule(str(node.target))) if node.op == "call_module" else node.target
-        )
+    for node in graph or []:
+        if not node.op.startswith("call_"):
+            continue
         inputs = [item in positive for item in node.all_input_nodes]
-        if kind in _POSITIVE or (kind in _KEEPS_SIGN and _constants_positive(node) and all(inputs)):
+        if node.op == "call_module":
+            kind: object = type(model.get_submodule(str(node.target)))
+        else:
+            kind = node.target
+        keeps = kind in _KEEPS_SIGN or (kind in _ARITHMETIC and _constants_positive(node))
+        if kind in _POSITIVE or (keeps and inputs and all(inputs)):
             positive.add(node)
-        if node.op == "call_module" and node.target in layers:
+        if node.target in layers:
             name = str(node.target)
             signs[name] = signs.get(name, True) and inputs[0]
     return {name for name, sign in signs.items() if sign}
 
 
 def _constants_positive(node: fx.Node) -> bool:
-    """Whether arithmetic on this node has no negative constant; shapes may hold -1."""
-    if node.target not in (operator.add, operator.iadd, operator.mul, torch.add, "add", "mul"):
-        return bool(node.all_input_nodes)
+    """Whether arithmetic on this node has no negative constant and no factor like `alpha`."""
     numbers = [value for value in node.args if isinstance(value, int | float)]
     return min(numbers, default=0) >= 0 and not node.kwargs
 

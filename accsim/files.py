@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -20,6 +20,11 @@ from accsim.errors import LayerFileError
 __all__ = ["atomically", "read_array", "read_arrays", "write_arrays"]
 
 MAX_MEMBERS = 1024  # arrays in one file
+# A .npy header as numpy writes it for a plain dtype. It is matched, never evaluated.
+_HEADER = re.compile(
+    rb"\{'descr': '([<>|][biufcOSUV][0-9]{0,9})', 'fortran_order': (True|False),"
+    rb" 'shape': \((|(?:0|[1-9][0-9]*),|(?:0|[1-9][0-9]*)(?:, (?:0|[1-9][0-9]*))+)\), \} *\n"
+)
 
 
 @contextmanager
@@ -61,14 +66,12 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, IntArray]:
             members = archive.infolist()
             _check_members(path, members)
             return {
-                member.filename.removesuffix(".npy"): _parse(
-                    archive.read(member), f"{path.name}: {member.filename}"
-                )
+                _array_name(member): _parse(archive.read(member), f"{path.name}: {member.filename}")
                 for member in members
             }
     except OSError as error:
         raise LayerFileError(f"{path.name} cannot be read: {error.strerror}") from None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
         raise LayerFileError(f"{path.name} is not a complete .npz file: {error}") from None
 
 
@@ -84,12 +87,16 @@ def read_array(path: str | os.PathLike[str]) -> IntArray:
         raise LayerFileError(f"{path.name} cannot be read: {error.strerror}") from None
 
 
+def _array_name(member: zipfile.ZipInfo) -> str:
+    return member.filename.removesuffix(".npy")
+
+
 def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
     if len(members) > MAX_MEMBERS:
         raise LayerFileError(
             f"{path.name} must hold at most {MAX_MEMBERS} arrays, not {len(members)}"
         )
-    if len({member.filename for member in members}) < len(members):
+    if len({_array_name(member) for member in members}) < len(members):
         raise LayerFileError(f"{path.name} must name each array once")
     for member in members:
         if member.compress_type != zipfile.ZIP_STORED:
@@ -101,23 +108,24 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
 
 def _parse(data: bytes, name: str) -> IntArray:
     """The array in the bytes of one .npy file."""
-    stream = io.BytesIO(data)
+    size = {b"\x93NUMPY\1\0": 2, b"\x93NUMPY\2\0": 4}.get(data[:8], 0)  # of the header's length
+    offset = 8 + size + int.from_bytes(data[8 : 8 + size], "little")
+    header = _HEADER.fullmatch(data[8 + size : offset])
+    if not size or not header:
+        raise LayerFileError(f"{name} does not start with a numpy header")
+    kind, fortran, sizes = (group.decode() for group in header.groups())
+    shape = tuple(int(n) for n in sizes.split(",") if n)
     try:
-        version = np.lib.format.read_magic(stream)
-        header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, fortran, dtype = header(stream)
-    except (ValueError, KeyError, EOFError, TypeError):
-        raise LayerFileError(f"{name} does not start with a numpy header") from None
+        dtype = np.dtype(kind)
+    except TypeError:
+        raise LayerFileError(f"{name} must hold integers, not {kind}") from None
     if dtype.kind not in "iu":
         raise LayerFileError(f"{name} must hold integers, not {dtype}")
-    offset, claimed = stream.tell(), prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or claimed != len(data) - offset:
-        raise LayerFileError(f"{name} claims {claimed} bytes and has {len(data) - offset}")
-    flat = np.frombuffer(data, dtype, offset=offset)
+    claimed, there = prod(shape) * dtype.itemsize, len(data) - offset
+    if claimed != there:
+        raise LayerFileError(f"{name} claims {claimed} bytes and has {there}")
     try:
-        return flat.reshape(shape, order="F" if fortran else "C")
+        flat = np.frombuffer(data, dtype, offset=offset)
+        return flat.reshape(shape, order="F" if fortran == "True" else "C")
     except ValueError:  # an empty array whose other dimensions no array can have
         raise LayerFileError(f"{name} claims the impossible shape {shape}") from None

@@ -166,6 +166,7 @@ class Accumulator:
             ) from None
         if not isinstance(self.signed, bool | np.bool_):
             raise SpecError(f"Accumulator signed must be True or False, not {self.signed!r}")
+        object.__setattr__(self, "signed", bool(self.signed))
 
     @property
     def min(self) -> int:
