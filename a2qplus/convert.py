@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from a2qplus.layers import QuantConv2d, QuantLayer, QuantLinear
+from a2qplus.layers import QuantConv2d, QuantLayer, QuantLinear, check_padding
 from a2qplus.quantizers import Quantization, check_method
 from a2qplus.trace import first_and_last, never_negative
 from accsim._check import integer
@@ -62,7 +62,8 @@ def quantize_model(
         if name not in layers:
             return None
         low, high = seen.get(name, (None, None))
-        kind = unsigned if name in positive or (low is not None and low >= 0) else signed
+        # data that show a negative input overrule the graph, which may miss a write in place
+        kind = unsigned if (name in positive if low is None else low >= 0) else signed
         if edge_bits is not None and name in edges:
             rule = Quantization("base", edge_bits, kind(edge_bits))
         else:
@@ -107,10 +108,7 @@ def _check_layer(name: str, layer: nn.Module) -> None:
             f"layer {name!r} must be a plain Linear or Conv2d, not {type(layer).__name__}"
         )
     if isinstance(layer, nn.Conv2d):
-        if layer.padding_mode != "zeros":
-            raise ModelError(f"layer {name!r} must pad with zeros, not {layer.padding_mode!r}")
-        if layer.padding == "same":
-            raise ModelError(f'layer {name!r} must give its padding as numbers, not "same"')
+        check_padding(layer, f"layer {name!r}")
 
 
 def _quantized(layer: nn.Module, rule: Quantization) -> QuantLinear | QuantConv2d:
@@ -160,11 +158,12 @@ def _observe(
         return hook
 
     handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
-    training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     for batch in [calibration] if isinstance(calibration, Tensor) else calibration:
         model(batch)
-    model.train(training)
+    for module, training in modes.items():
+        module.training = training
     for handle in handles:
         handle.remove()
     if not seen:

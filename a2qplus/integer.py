@@ -44,9 +44,10 @@ def to_integer(model: nn.Module, accumulator: Accumulator) -> IntegerNetwork:
     """The same network, each quantized layer computed by accsim in registers like `accumulator`.
 
     The float operations around the integer sums are those of the quantized model in eval mode, so
-    with registers that never overflow both give the same numbers, bit for bit, on the CPU.
+    with registers that never overflow both give the same numbers, bit for bit, with torch's default
+    convolutions on the CPU (`a2qplus.layers` says where not).
 
-    Raises: as `to_layers`.
+    Raises: as `to_layers`; ModelError for a layer that has not seen any input.
     """
     frozen = to_layers(model)
     network = copy.deepcopy(model).eval().requires_grad_(False)
@@ -54,6 +55,11 @@ def to_integer(model: nn.Module, accumulator: Accumulator) -> IntegerNetwork:
     def replacement(name: str, module: nn.Module) -> nn.Module | None:
         if isinstance(module, QuantLayer):
             check_start(frozen[name], accumulator)
+            if not module.input_quantizer.calibrated:
+                raise ModelError(
+                    f"layer {name!r} has no input scale yet: run the model once, or quantize it"
+                    " with calibration data"
+                )
             return _IntegerLayer(module, frozen[name], accumulator)
         return None
 
@@ -101,6 +107,8 @@ class _IntegerLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         codes, scale = self.source.input_quantizer(x)
+        if not bool(codes.isfinite().all()):
+            raise ModelError("inputs of an integer layer must be finite")
         run = simulate(self.layer, codes.to(torch.int64).cpu(), self.accumulator)
         self.seen = LayerOverflow(
             self.seen.outputs + run.output.size,

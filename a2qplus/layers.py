@@ -1,7 +1,9 @@
 """Linear and convolution layers whose sums are those of an integer register, in training too.
 
 A layer multiplies integer codes by integer weights and scales the sum afterwards. The sum is an
-integer that the float type holds exactly, so the frozen network computes the same numbers.
+integer that the float type holds exactly, so the frozen network computes the same numbers, as long
+as torch multiplies directly: so it does by default on the CPU (oneDNN), but an algorithm that
+transforms its inputs first (Winograd, as NNPACK's) rounds.
 """
 
 from __future__ import annotations
@@ -14,8 +16,17 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from a2qplus.quantizers import ActivationQuantizer, Quantization, WeightQuantizer
+from accsim.errors import ModelError
 
 __all__ = ["QuantConv2d", "QuantLayer", "QuantLinear"]
+
+
+def check_padding(layer: nn.Conv2d, name: str) -> None:
+    """Raise ModelError unless the convolution pads with zeros by numbers."""
+    if layer.padding_mode != "zeros":
+        raise ModelError(f"{name} must pad with zeros, not {layer.padding_mode!r}")
+    if layer.padding == "same":
+        raise ModelError(f'{name} must give its padding as numbers, not "same"')
 
 
 class QuantLayer(nn.Module, ABC):
@@ -44,9 +55,8 @@ class QuantLayer(nn.Module, ABC):
             codes, scale = self.input_quantizer(x)
             q = self.weight_quantizer(self.weight)
             exact = self._exact_dtype()
-            return self.dequantize(self.sum_products(codes.to(exact), q.to(exact)), scale).to(
-                x.dtype
-            )
+            sums = self.sum_products(codes.to(exact), q.to(exact))
+            return self.dequantize(sums, scale).to(x.dtype)
 
     def dequantize(self, register: Tensor, input_scale: Tensor) -> Tensor:
         """Integer sums (N, C, ...) to float activations: times both scales, plus the bias."""
@@ -85,6 +95,7 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
 
     def __init__(self, *args: Any, quantization: Quantization, **kwargs: Any) -> None:
         nn.Conv2d.__init__(self, *args, **kwargs)
+        check_padding(self, "QuantConv2d")
         self._quantize(quantization)
 
     def sum_products(self, codes: Tensor, q: Tensor) -> Tensor:  # noqa: D102

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from a2qplus.functional import (
 )
 from accsim._check import integer
 from accsim.bounds import l1_budget, zero_centered_budget
-from accsim.errors import SpecError
+from accsim.errors import ModelError, SpecError
 from accsim.spec import MAX_BITS, IntSpec, signed
 
 __all__ = ["METHODS", "ActivationQuantizer", "Quantization", "WeightQuantizer"]
@@ -44,6 +45,10 @@ class Quantization:
     def __post_init__(self) -> None:
         check_method(self.method, self.acc_bits)
         integer(self.weight_bits, "weight_bits", 2, 16)
+        if not isinstance(self.input_spec, IntSpec) or self.input_spec.max < 1:
+            raise SpecError(
+                f"input_spec must be an IntSpec that holds a positive input, not {self.input_spec}"
+            )
 
     @property
     def weight_spec(self) -> IntSpec:
@@ -161,13 +166,15 @@ class ActivationQuantizer(nn.Module):
     @torch.no_grad()
     def calibrate(self, largest: float) -> None:
         """Let the largest code stand for the magnitude `largest`."""
-        scale = max(largest / max(self.spec.max, 1), _SMALLEST_SCALE)
+        if not isfinite(largest):
+            raise ModelError(f"inputs to calibrate with must be finite, not up to {largest}")
+        scale = max(largest / self.spec.max, _SMALLEST_SCALE)
         self.log2_scale.fill_(torch.tensor(scale).log2())
         self.calibrated.fill_(True)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Integer-valued codes like x, with straight-through gradients, and their scale."""
-        if not self.calibrated:
+        if not self.calibrated and bool(x.any()):  # a batch of zeros tells no scale
             self.calibrate(float(x.detach().abs().max()))
         scale = self.scale.to(x.dtype) if x.dtype == torch.float64 else self.scale.float()
         x = x if x.dtype == torch.float64 else x.float()

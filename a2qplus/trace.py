@@ -36,6 +36,9 @@ _ARITHMETIC: set[object] = {
     operator.add, operator.iadd, operator.mul, operator.imul, torch.add, torch.mul,
     "add", "add_", "mul", "mul_",
 }  # fmt: skip
+_WRITES: set[object] = {
+    operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow, operator.setitem,
+}  # fmt: skip
 
 
 def first_and_last(model: nn.Module, layers: Mapping[str, nn.Module]) -> set[str]:
@@ -62,10 +65,18 @@ def never_negative(model: nn.Module, layers: Mapping[str, nn.Module]) -> set[str
         keeps = kind in _KEEPS_SIGN or (kind in _ARITHMETIC and _constants_positive(node))
         if kind in _POSITIVE or (keeps and inputs and all(inputs)):
             positive.add(node)
+        elif _in_place(node) and node.args:
+            positive.discard(node.args[0])
         if node.target in layers:
             name = str(node.target)
             signs[name] = signs.get(name, True) and inputs[0]
     return {name for name, sign in signs.items() if sign}
+
+
+def _in_place(node: fx.Node) -> bool:
+    """Whether the operation writes into its first argument."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return name.endswith("_") or node.target in _WRITES
 
 
 def _constants_positive(node: fx.Node) -> bool:

@@ -14,15 +14,25 @@ IntArray = np.ndarray[Any, np.dtype[Any]]
 
 def integer(value: object, what: str, low: int, high: int) -> int:
     """`value` as a Python int in [low, high]; bools and floats are not integers."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = index(value)  # type: ignore[arg-type]
-    except TypeError:
-        number = None
+    number = _index(value)
     if number is None or not low <= number <= high:
         raise SpecError(f"{what} must be an integer from {low} to {high}, not {value!r}")
     return number
+
+
+def whole(value: object, what: str) -> int:
+    """`value` as a Python int of any size; bools and floats are not integers."""
+    number = _index(value)
+    if number is None:
+        raise DtypeError(f"{what} must be integers, not {value!r}")
+    return number
+
+
+def _index(value: object) -> int | None:
+    try:
+        return None if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
 
 
 def integer_array(value: object, name: str) -> IntArray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from accsim._check import whole
 from accsim.errors import RangeError, ShapeError
 from accsim.spec import Accumulator, Overflow
 
@@ -46,7 +47,8 @@ def fold(
 ) -> Fold:
     """Add weights[k] * inputs[k] for k = 0, 1, ... to a register that starts at `bias`.
 
-    Raises: ShapeError for lengths that differ; RangeError for a bias outside the register.
+    Raises: DtypeError for anything but integers; ShapeError for lengths that differ; RangeError
+    for a bias outside the register.
 
     >>> fold([7, 5, -6, 2], [1, 1, 1, 1], Accumulator(4, "saturate"))
     Fold(output=3, overflow_count=1, first_overflow=1, peak_low=0, peak_high=12)
@@ -55,6 +57,9 @@ def fold(
         raise ShapeError(
             f"weights and inputs must have one length, not {len(weights)} and {len(inputs)}"
         )
+    weights = [whole(q, "weights") for q in weights]
+    inputs = [whole(x, "inputs") for x in inputs]
+    bias = whole(bias, "bias")
     check_bias(bias, accumulator)
     register = exact = low = high = bias
     count, first = 0, -1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tempfile
@@ -34,6 +35,10 @@ def atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     It is written beside `path` and renamed; after an error or Ctrl-C nothing is left of it.
     """
     target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "No such folder", str(target.parent))
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "A folder, not a file", str(target))
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -49,8 +54,13 @@ def atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, IntArray]) -> None:
     """Write integer arrays as an uncompressed .npz file, the same bytes for the same arrays."""
-    with atomically(path) as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    with atomically(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(
+                f"{name}.npy"
+            )  # dated 1980, so that equal arrays are equal bytes
+            with archive.open(member, "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, np.asarray(array), allow_pickle=False)
 
 
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, IntArray]:

@@ -714,6 +714,24 @@ CASES = [
         SpecError,
         "edge_bits must be an integer from 2 to 16, not 1",
     ),
+    (
+        "fold floats",
+        lambda: arith.fold([1.5], [1], REGISTER),
+        DtypeError,
+        "weights must be integers, not 1.5",
+    ),
+    (
+        "fold bool",
+        lambda: arith.fold([1], [True], REGISTER),
+        DtypeError,
+        "inputs must be integers, not True",
+    ),
+    (
+        "signed inputs of one bit",
+        lambda: quantized(nn.Sequential(nn.Linear(2, 2)), act_bits=1, edge_bits=None),
+        SpecError,
+        "input_spec must be an IntSpec that holds a positive input, not INT1",
+    ),
 ]
 
 

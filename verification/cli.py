@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -35,6 +36,7 @@ app = typer.Typer(
 
 EXIT = {Verdict.PROVED: 0, Verdict.REFUTED: 1, Verdict.UNDECIDED: 3}
 WRONG_USE = 2
+CRASHED = 70
 INTERRUPTED = 130
 
 
@@ -67,10 +69,7 @@ def verify(
     """Prove for every layer that no input overflows the register, or show one that does."""
     accumulator = Accumulator(bits, overflow, signed=not unsigned)
     loaded = _load(layers)
-    reports = {
-        name: decide(layer, accumulator)
-        for name, layer in _progress(loaded, "verifying", quiet=as_json)
-    }
+    reports = _each(loaded, "verifying", lambda _, layer: decide(layer, accumulator), quiet=as_json)
     verdict = report.overall(reports)
     if as_json:
         _print_json(
@@ -86,7 +85,9 @@ def verify(
         console.print(report.verdict_table(f"{layers.name} in a {accumulator}", loaded, reports))
         for name, found in reports.items():
             if found.witness:
-                console.print(f"{name}: {found.witness}", highlight=False)
+                console.print(
+                    f"{name}: {found.witness}", highlight=False, markup=False, soft_wrap=True
+                )
     raise typer.Exit(EXIT[verdict])
 
 
@@ -112,10 +113,12 @@ def run(
     accumulator = Accumulator(bits, overflow, signed=not unsigned)
     loaded = _load(layers)
     arrays = _inputs(inputs, loaded)
-    runs = {
-        name: simulate(layer, arrays[name], accumulator)
-        for name, layer in _progress(loaded, "simulating", quiet=as_json)
-    }
+    runs = _each(
+        loaded,
+        "simulating",
+        lambda name, layer: simulate(layer, arrays[name], accumulator),
+        quiet=as_json,
+    )
     if out is not None:
         write_arrays(out, {name: result.output for name, result in runs.items()})
     if as_json:
@@ -157,9 +160,14 @@ def main() -> None:
     except AccsimError as error:
         code = _complain(str(error))
     except OSError as error:
-        code = _complain(f"{error.strerror}: {error.filename}")
+        code = _complain(": ".join(str(part) for part in (error.strerror, error.filename) if part))
+    except MemoryError as error:
+        code = _complain(f"not enough memory: {error}")
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except Exception:  # a defect of ours must not look like a verdict
+        traceback.print_exc()
+        code = CRASHED
     sys.exit(code)
 
 
@@ -190,13 +198,26 @@ def _inputs(path: Path, layers: dict[str, IntLayer]) -> dict[str, object]:
     return arrays
 
 
-def _progress(
-    layers: dict[str, IntLayer], doing: str, *, quiet: bool
-) -> Iterable[tuple[str, IntLayer]]:
-    """The layers by name, with a progress bar while they are taken, on a terminal."""
+Result = TypeVar("Result")
+
+
+def _each(
+    layers: dict[str, IntLayer],
+    doing: str,
+    work: Callable[[str, IntLayer], Result],
+    *,
+    quiet: bool,
+) -> dict[str, Result]:
+    """`work` on each layer, with a progress bar on a terminal; an error names its layer."""
     console = Console(stderr=True)
     hidden = quiet or not console.is_terminal
-    return track(list(layers.items()), doing, console=console, transient=True, disable=hidden)
+    results = {}
+    for name in track(list(layers), doing, console=console, transient=True, disable=hidden):
+        try:
+            results[name] = work(name, layers[name])
+        except AccsimError as error:
+            raise type(error)(f"{name}: {error}") from error
+    return results
 
 
 def _print_json(content: report.Json) -> None:

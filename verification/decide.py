@@ -35,7 +35,8 @@ class Report:
 
     `least_bits` is the least two's complement register that is safe for the whole layer,
     `channel_bits` (C,) the same per output channel. `unsafe_channels` are those not proved safe
-    here. `wrap_exact`: a wraparound register still ends at the exact sum for all inputs.
+    here. Where padding mixes with inputs that exclude 0 these are on the safe side, not least.
+    `wrap_exact`: a wraparound register still ends at the exact sum for all inputs.
     """
 
     verdict: Verdict

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 import accsim
+from accsim._check import integer
 from accsim.errors import SpecError
 from accsim.extras import require
 from accsim.files import write_arrays
@@ -60,6 +61,7 @@ def run_demo(out: Path, *, bits: int, seed: int, quick: bool, console: Console) 
         require(package, extra=extra, purpose="accsim demo")
     if bits not in SWEEP:
         raise SpecError(f"demo bits must be from {SWEEP[0]} to {SWEEP[-1]}, not {bits}")
+    integer(seed, "demo seed", 0, 2**63 - 1)
     out.mkdir(parents=True, exist_ok=True)
     digits = _digits(seed, quick)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

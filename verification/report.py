@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from accsim.arith import reduce
@@ -62,7 +63,7 @@ def verdict_table(
         report = reports[name]
         verdict = report.verdict
         made.add_row(
-            name,
+            escape(name),
             str(layer.taps),
             str(layer.input_spec),
             str(layer.weight_spec),
@@ -137,7 +138,7 @@ def run_table(title: str, runs: Mapping[str, Run]) -> Table:
     """One row per layer: how many outputs overflowed, and the widths these data needed."""
     made = table(title, "layer", "outputs", "overflowed", "steps", "lowest", "highest", "data need")
     for name, figures in run_json(runs).items():
-        made.add_row(name, *(str(value) for value in figures.values()))
+        made.add_row(escape(name), *(str(value) for value in figures.values()))
     return made
 
 

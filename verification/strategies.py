@@ -30,15 +30,13 @@ def int_specs(*, max_bits: int = 8) -> st.SearchStrategy[IntSpec]:
     )
 
 
-def accumulators(
-    *, min_bits: int = 2, max_bits: int = 62, only_signed: bool = False
-) -> st.SearchStrategy[Accumulator]:
+def accumulators(*, min_bits: int = 2, max_bits: int = 62) -> st.SearchStrategy[Accumulator]:
     """Registers of either overflow rule, with and without a sign."""
     return st.builds(
         Accumulator,
         st.integers(min_bits, max_bits),
         st.sampled_from(list(Overflow)),
-        signed=st.just(True) if only_signed else st.booleans(),
+        signed=st.booleans(),
     )
 
 
@@ -47,7 +45,6 @@ def int_layers(
     draw: st.DrawFn,
     *,
     max_taps: int = 64,
-    max_channels: int = 3,
     weight_specs: st.SearchStrategy[IntSpec] | None = None,
     input_specs: st.SearchStrategy[IntSpec] | None = None,
     convolutions: bool = True,
@@ -55,7 +52,7 @@ def int_layers(
     """Linear layers and small convolutions of every geometry, without bias."""
     weight_spec = draw(int_specs() if weight_specs is None else weight_specs)
     input_spec = draw(int_specs() if input_specs is None else input_specs)
-    channels = draw(st.integers(1, max_channels))
+    channels = draw(st.integers(1, 3))
     if not (convolutions and draw(st.booleans())):
         taps = draw(st.integers(0, max_taps))
         weight = draw(_codes(weight_spec, (channels, taps)))

@@ -185,6 +185,8 @@ def test_a_negative_constant_is_not_positive():
         (lambda x: -x, "INT4"),
         (lambda x: x + -1, "INT4"),
         (lambda x: x.add_(-1), "INT4"),
+        (lambda x: (x.sub_(1), x)[1], "INT4"),
+        (lambda x: (x.neg_(), x)[1], "INT4"),
         (lambda x: torch.add(x, x, alpha=-2), "INT4"),
         (lambda x: torch.add(x, 1), "UINT4"),
         (lambda x: 1 - x, "INT4"),
@@ -194,6 +196,40 @@ def test_a_negative_constant_is_not_positive():
     ):
         model = quantize_model(Model(change), **how)
         assert str(to_layers(model)["b"].input_spec) == word
+
+
+def test_data_overrule_the_graph():
+    """A calibration that shows negative inputs makes a layer signed; modes stay as they were."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.BatchNorm1d(3), nn.Linear(3, 3)).train()
+    model[2].eval()
+    x = torch.randn(9, 3)
+    how = {"weight_bits": 4, "act_bits": 4, "acc_bits": 12, "edge_bits": None}
+    quantized = quantize_model(model, calibration=x, **how)
+    assert [module.training for module in quantized] == [True, True, False, True]
+    assert str(to_layers(quantized)["0"].input_spec) == "INT4"
+    with pytest.raises(ModelError, match=r"^inputs to calibrate with must be finite, not up to"):
+        quantize_model(model, calibration=x / 0, **how)
+
+
+def test_only_zero_padding_is_quantized():
+    """A convolution that pads otherwise is refused, not computed with zeros."""
+    rule = Quantization("base", 4, unsigned(4))
+    with pytest.raises(ModelError, match=r"^QuantConv2d must pad with zeros, not 'reflect'$"):
+        QuantConv2d(1, 2, 3, padding=1, padding_mode="reflect", quantization=rule)
+
+
+def test_wide_sums_are_exact():
+    """Sums beyond float32's integers, of 8-bit operands and 1,200 taps, are the register's."""
+    torch.manual_seed(0)
+    x = torch.randn(4, 1200)
+    how = {"weight_bits": 8, "act_bits": 8, "method": "base", "edge_bits": None}
+    quantized = quantize_model(nn.Linear(1200, 5), calibration=x, **how)
+    with torch.no_grad():
+        assert torch.equal(quantized(x), to_integer(quantized, Accumulator(40))(x))
+        quantized.weight.fill_(1)  # every sum as large as it can be
+        assert torch.equal(
+            quantized(x.abs() * 9), to_integer(quantized, Accumulator(40))(x.abs() * 9)
+        )
 
 
 def test_what_cannot_be_traced_takes_signs_from_data():
@@ -225,6 +261,13 @@ def test_the_model_itself_is_left_alone():
     assert isinstance(quantized[3], QuantConv2d)
     bare = quantize_model(nn.Linear(3, 2), weight_bits=4, act_bits=4, acc_bits=12, edge_bits=None)
     assert isinstance(bare, QuantLinear)
+    with pytest.raises(ModelError, match=r"^layer '' has no input scale yet"):
+        to_integer(bare, Accumulator(12))
+    bare(torch.zeros(1, 3))  # tells no scale
+    assert not bare.input_quantizer.calibrated
+    bare(torch.ones(1, 3))
+    with pytest.raises(ModelError, match=r"^inputs of an integer layer must be finite$"):
+        to_integer(bare, Accumulator(12))(torch.full((1, 3), torch.nan))
     assert to_integer(bare, Accumulator(12))(torch.ones(1, 3)).shape == (1, 2)
 
 

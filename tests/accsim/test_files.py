@@ -220,11 +220,11 @@ def test_a_failed_save_leaves_the_old_layer(tmp_path, monkeypatch):
     LAYER.save(path)
     before = path.read_bytes()
 
-    def full(file: io.BufferedWriter, **_: object) -> None:
+    def full(file: io.BufferedWriter, *_: object, **__: object) -> None:
         file.write(before[:99])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(np.lib.format, "write_array", full)
     with pytest.raises(OSError, match="No space left on device"):
         LAYER.save(path)
     assert os.listdir(tmp_path) == ["x.npz"]
@@ -232,9 +232,9 @@ def test_a_failed_save_leaves_the_old_layer(tmp_path, monkeypatch):
 
 
 def test_a_target_that_is_a_folder_survives(tmp_path):
-    """Where the last step, the renaming, fails, nothing is left beside the target."""
+    """A folder is not replaced by a file, and nothing is left beside it."""
     (tmp_path / "x.npz").mkdir()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(OSError, match="A folder, not a file"):
         LAYER.save(tmp_path / "x.npz")
     assert os.listdir(tmp_path) == ["x.npz"]
     assert os.listdir(tmp_path / "x.npz") == []

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import accsim
 from accsim import Accumulator, IntLayer, between, linear, signed, unsigned
 from accsim.errors import MissingExtraError
 from accsim.extras import require
+from accsim.files import read_arrays
 from verification import cli, oracle
 
 SAFE = IntLayer([[1, -1], [2, 0]], weight_spec=signed(4), input_spec=unsigned(4))
@@ -123,12 +125,18 @@ WRONG = {
         "x.npy holds one array; 2 layers need an .npz with one for each",
     ),
     "array missing": (["run", "net", "a.npz", "--bits", 8], "a.npz lacks inputs for b"),
-    "input outside": (["run", "net/a.npz", "x.npy", "--bits", 8], "x[0, 0] is 16, outside UINT4 [0, 15]"),
+    "input outside": (["run", "net/a.npz", "x.npy", "--bits", 8], "a: x[0, 0] is 16, outside UINT4 [0, 15]"),
     "float inputs": (["run", "net/a.npz", "f.npy", "--bits", 8], "f.npy must hold integers, not float64"),
     "out in no folder": (
         ["run", "net", "good.npz", "--bits", 8, "--out", "no/where.npz"],
-        "No such file or directory: /",
+        "No such folder: no",
     ),
+    "out a folder": (
+        ["run", "net", "good.npz", "--bits", 8, "--out", "empty"],
+        "A folder, not a file: empty",
+    ),
+    "vast padding": (["run", "vast.npz", "image.npy", "--bits", 8], "not enough memory: "),
+    "demo seed": (["demo", "--seed", 2**70], "demo seed must be an integer from 0 to 92"),
     "demo bits": (["demo", "--bits", 5], "demo bits must be from 6 to 20, not 5"),
 }  # fmt: skip
 
@@ -142,11 +150,42 @@ def test_wrong_use_is_one_line(kind, command, folder, monkeypatch):
     np.save("f.npy", np.array([[0.5, 0]]))
     np.savez("a.npz", a=np.array([[1, 0]]))
     np.savez("good.npz", a=np.array([[1, 0]]), b=np.array([[1, 0]]))
+    vast = IntLayer([[[[1]]]], weight_spec=signed(4), input_spec=unsigned(4), padding=2**20)
+    vast.save("vast.npz")
+    np.save("image.npy", np.ones((1, 1, 1, 1), np.int8))
     words, text = WRONG[kind]
     code, out, err = command(*words)
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert err.startswith(f"accsim: {text}")
+
+
+def test_any_layer_name_works(command, tmp_path):
+    """Names that mean something to numpy or to the table are names like any other."""
+    (tmp_path / "net").mkdir()
+    names = ["file", "allow_pickle", "conv[bold]"]
+    for name in names:
+        SAFE.save(tmp_path / "net" / f"{name}.npz")
+    x = {name: np.array([[1, 2]]) for name in names}
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        for name, array in x.items():
+            with archive.open(f"{name}.npy", "w") as stream:
+                np.lib.format.write_array(stream, array)
+    out = tmp_path / "out.npz"
+    code, text, _ = command("run", tmp_path / "net", tmp_path / "x.npz", "--bits", 8, "--out", out)
+    assert code == 0
+    assert all(name in text for name in names)
+    found = read_arrays(out)
+    assert sorted(found) == sorted(names)
+    assert all(array.tolist() == [[-1, 2]] for array in found.values())
+
+
+def test_a_defect_is_no_verdict(command, folder, monkeypatch):
+    """An unexpected error shows its traceback and an exit code that means nothing else."""
+    monkeypatch.setattr(cli, "decide", lambda *_: 1 / 0)
+    code, _, err = command("verify", folder / "net", "--bits", 8)
+    assert code == 70
+    assert "ZeroDivisionError" in err
 
 
 def test_ctrl_c_is_quiet(command, folder, monkeypatch):
