@@ -16,7 +16,9 @@ def integer(value: object, what: str, low: int, high: int) -> int:
     """`value` as a Python int in [low, high]; bools and floats are not integers."""
     number = _index(value)
     if number is None or not low <= number <= high:
-        raise SpecError(f"{what} must be an integer from {low} to {high}, not {value!r}")
+        vast = number is not None and number.bit_length() > 1000  # Python prints no such number
+        shown = "one of over 1000 bits" if vast else repr(value)
+        raise SpecError(f"{what} must be an integer from {low} to {high}, not {shown}")
     return number
 
 

@@ -22,9 +22,10 @@ __all__ = ["atomically", "read_array", "read_arrays", "write_arrays"]
 
 MAX_MEMBERS = 1024  # arrays in one file
 # A .npy header as numpy writes it for a plain dtype. It is matched, never evaluated.
+_SIZE = r"(?:0|[1-9][0-9]{0,23})"
 _HEADER = re.compile(
-    rb"\{'descr': '([<>|][biufcOSUV][0-9]{0,9})', 'fortran_order': (True|False),"
-    rb" 'shape': \((|(?:0|[1-9][0-9]*),|(?:0|[1-9][0-9]*)(?:, (?:0|[1-9][0-9]*))+)\), \} *\n"
+    r"\{'descr': '([<>|][biufcOSUV][0-9]{0,9})', 'fortran_order': (True|False),"
+    rf" 'shape': \((|{_SIZE},|{_SIZE}(?:, {_SIZE})+)\), \}} *\n".encode()
 )
 
 

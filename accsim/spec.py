@@ -15,8 +15,8 @@ from accsim.errors import RangeError, SpecError
 __all__ = ["Accumulator", "IntSpec", "Overflow", "between", "signed", "unsigned"]
 
 MAX_BITS = 62  # the widest operand and register: see `simulate.check_host`
-_WORD = re.compile(r"(U?)INT([1-9][0-9]?)", re.IGNORECASE)
-_RANGE = re.compile(r"\[(-?[0-9]{1,20}), (-?[0-9]{1,20})\]")
+_WORD = re.compile(r"(U?)INT([1-9][0-9]?)", re.IGNORECASE | re.ASCII)
+_RANGE = re.compile(r"\[(0|-?[1-9][0-9]{0,19}), (0|-?[1-9][0-9]{0,19})\]")
 
 
 def bits_to_hold(low: int, high: int) -> int:

@@ -732,6 +732,24 @@ CASES = [
         SpecError,
         "input_spec must be an IntSpec that holds a positive input, not INT1",
     ),
+    (
+        "bits vast",
+        lambda: Accumulator(10**5000),
+        SpecError,
+        "Accumulator bits must be an integer from 2 to 62, not one of over 1000 bits",
+    ),
+    (
+        "word dotless",
+        lambda: IntSpec.parse("\u0131NT4"),
+        SpecError,
+        'IntSpec text must be like "INT4", "UINT8" (1 to 62 bits) or "[-7, 8]", not \'\u0131NT4\'',
+    ),
+    (
+        "word padded",
+        lambda: IntSpec.parse("[-0, 007]"),
+        SpecError,
+        'IntSpec text must be like "INT4", "UINT8" (1 to 62 bits) or "[-7, 8]", not \'[-0, 007]\'',
+    ),
 ]
 
 

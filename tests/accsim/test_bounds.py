@@ -83,6 +83,12 @@ def test_no_size_overflows(bits):
     assert (int(array_low[0]), int(array_high[0])) == (low, high)
 
 
+def test_negative_weights_count_for_size():
+    """Large weights that are all negative leave int64 as well."""
+    low, high = -(2**42) * (2**31 - 1) - 2**31, 2**42 * 2**31 + 2**31 - 1
+    assert bounds.extremes([-(2**40)] * 4 + [1], signed(32)) == (low, high)
+
+
 @pytest.mark.parametrize(("k", "exact"), [(1024, 16), (4608, 18), (576, 15), (0, 1)])
 def test_data_type_bits(k, exact):
     """W3A3 unsigned: the exact widths behind the paper's 17, 19 and 16."""

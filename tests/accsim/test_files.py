@@ -59,6 +59,11 @@ BAD_NPY = [
     ("a call", npy("__import__('os')"), "does not start with a numpy header"),
     ("other keys", npy("{'descr': '<i8'}"), "does not start with a numpy header"),
     ("bad order", npy(claim("(0,)", order="3")), "does not start with a numpy header"),
+    (
+        "endless shape",
+        npy(claim(f"({'9' * 5000},)"), bytes(8)),
+        "does not start with a numpy header",
+    ),
     ("float shape", npy(claim("(1.0,)"), bytes(8)), "does not start with a numpy header"),
     ("leading zero", npy(claim("(01,)"), bytes(8)), "does not start with a numpy header"),
     ("float", npy(claim("(1,)", "'<f8'"), bytes(8)), "must hold integers, not float64"),

@@ -39,6 +39,14 @@ def test_a_layer_is_its_own_and_frozen():
     assert (CONV.channels, CONV.taps, CONV.is_conv, LINEAR.is_conv) == (4, 4, True, False)
 
 
+def test_arrays_of_the_stored_dtype_are_copied_too():
+    """Changing them afterwards does not change the layer."""
+    weight, bias = np.array([[1, 2]], np.int8), np.array([5])
+    layer = IntLayer(weight, weight_spec=signed(4), input_spec=unsigned(4), bias=bias)
+    weight[:], bias[:] = 0, 0
+    assert (layer.weight.tolist(), layer.bias.tolist()) == ([[1, 2]], [5])
+
+
 @pytest.mark.parametrize("bits", [8, 9, 16, 17, 32, 33])
 def test_storage_holds_both_ends(bits):
     """The widest codes survive storage, signed and unsigned."""
@@ -64,9 +72,7 @@ def test_save_and_load(layer, tmp_path):
 
 def good():
     """The arrays of a good layer file."""
-    buffer = {}
     return {
-        **buffer,
         "format": np.array(1),
         "weight": np.array([[1, 2]], np.int8),
         "weight_spec": np.array([-8, 7]),
