@@ -72,7 +72,7 @@ class IntLayer:
             bias = integer_array(self.bias, "bias")
             if bias.shape != (len(weight),):
                 raise ShapeError(f"bias must have shape ({len(weight)},), not {bias.shape}")
-            check_widest(bias, "bias")
+            check_widest(bias, "bias", *((bias.min(), bias.max()) if bias.size else (0, 0)))
             object.__setattr__(self, "bias", _frozen(bias, np.int64))
 
     @property
@@ -104,6 +104,29 @@ class IntLayer:
     def pads(self) -> bool:
         """Whether some taps can fall on padding, where their product is 0."""
         return self.geometry[1] != (0, 0)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the layer's output for an input of `shape`. Raises: ShapeError."""
+        if not self.is_conv:
+            if len(shape) < 1 or shape[-1] != self.taps:
+                raise ShapeError(f"x must be (..., {self.taps}), not of shape {shape}")
+            return (*shape[:-1], self.channels)
+        inputs = self.weight.shape[1] * self.groups
+        if len(shape) != 4 or shape[1] != inputs:
+            raise ShapeError(f"x must be (N, {inputs}, H, W), not of shape {shape}")
+        stride, padding, dilation, _ = self.geometry
+        # the least image: the kernel spread by the dilation, less what the padding gives
+        least = [
+            dilation[axis] * (self.weight.shape[2 + axis] - 1) + 1 - 2 * padding[axis]
+            for axis in (0, 1)
+        ]
+        if shape[2] < least[0] or shape[3] < least[1]:
+            raise ShapeError(
+                f"x must be at least {least[0]} by {least[1]} for this kernel, not"
+                f" {shape[2]} by {shape[3]}"
+            )
+        window = [(shape[2 + axis] - least[axis]) // stride[axis] + 1 for axis in (0, 1)]
+        return (shape[0], self.channels, *window)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the layer as a .npz file of integer arrays; `path` changes only when complete."""
@@ -161,10 +184,14 @@ def check_start(layer: IntLayer, accumulator: Accumulator) -> None:
             check_bias(int(layer.bias[channel]), accumulator, f"bias[{channel}]")
 
 
-def check_widest(array: IntArray, name: str) -> None:
-    """Raise RangeError naming the first entry that the widest register could not hold."""
-    has_negative = array.size and array.min() < 0
-    (signed if has_negative else unsigned)(MAX_BITS).check(array, name)
+def check_widest(array: IntArray, name: str, low: int, high: int) -> None:
+    """Raise RangeError naming the first entry that the widest register could not hold.
+
+    `low` and `high` are the array's least and greatest entries.
+    """
+    widest = (signed if low < 0 else unsigned)(MAX_BITS)
+    if not widest.min <= low <= high <= widest.max:
+        widest.check(array, name)
 
 
 def storage(spec: IntSpec) -> np.dtype[Any]:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STDLIB = sys.stdlib_module_names
 PACKAGES = {"accsim", "a2qplus", "verification", "tests", "benchmarks"}
-CORE = {"numpy", "numba", "accsim"}
+CORE = {"numpy", "numba", "llvmlite", "accsim"}
 ALLOWED = {
     "accsim": CORE,
     "a2qplus": {"numpy", "torch", "accsim", "a2qplus"},

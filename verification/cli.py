@@ -17,7 +17,7 @@ import accsim
 from accsim.errors import AccsimError, LayerFileError
 from accsim.files import read_array, read_arrays, write_arrays
 from accsim.layer import IntLayer
-from accsim.simulate import simulate
+from accsim.simulate import plan_for, simulate
 from accsim.spec import Accumulator, Overflow
 from verification import report
 from verification.decide import Verdict, decide
@@ -107,16 +107,34 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Write every layer's outputs to this .npz file.")
     ] = None,
+    show_plan: Annotated[
+        bool, typer.Option("--plan", help="Print which kernels would run and why; run nothing.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads; NUMBA_NUM_THREADS if not given.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Simulate layers bit-exactly on given inputs, and count what overflows."""
     accumulator = Accumulator(bits, overflow, signed=not unsigned)
     loaded = _load(layers)
     arrays = _inputs(inputs, loaded)
+    if show_plan:
+        plans = _each(
+            loaded,
+            "planning",
+            lambda name, layer: plan_for(layer, arrays[name], accumulator),
+            quiet=as_json,
+        )
+        if as_json:
+            _print_json({"schema": "accsim.plan/1", "layers": report.plan_json(plans)})
+        else:
+            print("\n".join(f"{name}: {chosen}" for name, chosen in plans.items()))  # noqa: T201
+        return
     runs = _each(
         loaded,
         "simulating",
-        lambda name, layer: simulate(layer, arrays[name], accumulator),
+        lambda name, layer: simulate(layer, arrays[name], accumulator, threads=threads),
         quiet=as_json,
     )
     if out is not None:

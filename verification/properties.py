@@ -9,12 +9,19 @@ import numpy as np
 from accsim._check import IntArray
 from accsim.bounds import magnitude
 from accsim.layer import IntLayer
+from accsim.plan import Call, Part, Plan, plan
 from accsim.simulate import simulate
-from accsim.spec import MAX_BITS, Accumulator
+from accsim.spec import MAX_BITS, Accumulator, Overflow, between
 from verification import oracle
 from verification.decide import Verdict, decide
 
-__all__ = ["assert_bound_sound", "assert_bound_tight", "assert_exact", "tap_inputs"]
+__all__ = [
+    "assert_bound_sound",
+    "assert_bound_tight",
+    "assert_exact",
+    "assert_kernels_agree",
+    "tap_inputs",
+]
 
 FIELDS = ("output", "overflow_count", "first_overflow", "peak_low", "peak_high")
 
@@ -39,6 +46,48 @@ def assert_exact(layer: IntLayer, x: IntArray, accumulator: Accumulator) -> None
                 f"{field}{list(place)} must be {expected}, not {got}: weight {rows[channel]},"
                 f" input {taps}, bias {bias[channel]}, {accumulator}"
             )
+
+
+def assert_kernels_agree(
+    layer: IntLayer, x: IntArray, accumulator: Accumulator, *, threads: int = 1
+) -> list[str]:
+    """Every kernel that accepts the call gives the plain loops' answer; the names of those tried.
+
+    Not only the kernels that the plan chooses: each form in which each work is exact.
+    """
+    from accsim.execute import execute  # numba loads when first used
+
+    shape = layer.output_shape(x.shape)
+    inputs = between(int(x.min()), int(x.max())) if x.size else between(0, 0)
+    chosen = plan(layer, inputs, accumulator)
+
+    def fill(tried: Plan) -> dict[str, IntArray]:
+        kinds = dict.fromkeys(FIELDS, np.int64) | dict.fromkeys(FIELDS[1:3], np.int32)
+        results = {field: np.zeros(shape, kind) for field, kind in kinds.items()}
+        results["first_overflow"][...] = -1
+        if results["output"].size:
+            execute(tried, layer, x, accumulator, threads, results)
+        return results
+
+    def only(work: str, form: str) -> Plan:
+        return Plan((Part(work, form, None, "tried"),), chosen.inputs, chosen.weights)
+
+    call = Call(layer, chosen.inputs, chosen.weights, accumulator)
+    works = {"count": FIELDS[:3], "peaks": FIELDS[3:]}
+    wraps = accumulator.overflow is Overflow.WRAP
+    works["exact" if wraps else "saturate"] = FIELDS[:1]
+    tries: list[tuple[str, Plan, tuple[str, ...]]] = [("as planned", chosen, FIELDS)]
+    tries.append(("values", plan(layer, inputs, accumulator, counts=False), FIELDS[:1]))
+    for work, fields in works.items():
+        tries += [(f"{work} {f}", only(work, f), fields) for f in call.forms(work)[:-1]]
+    truth = fill(only("all", "portable"))
+    for name, tried, fields in tries:
+        found = fill(tried)
+        for field in fields:
+            np.testing.assert_array_equal(
+                found[field], truth[field], f"{name}: {field} of {layer} in a {accumulator}"
+            )
+    return [name for name, _, _ in tries]
 
 
 def assert_bound_sound(layer: IntLayer, x: IntArray, accumulator: Accumulator) -> None:

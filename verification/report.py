@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from accsim.arith import reduce
 from accsim.bounds import data_type_bits
 from accsim.files import atomically
 from accsim.layer import IntLayer
+from accsim.plan import Plan
 from accsim.simulate import Run
 from accsim.spec import Accumulator, bits_to_hold
 from verification.decide import Report, Verdict
@@ -147,9 +149,21 @@ def run_json(runs: Mapping[str, Run]) -> Json:
     return {name: _figures(run) for name, run in runs.items()}
 
 
+def plan_json(plans: Mapping[str, Plan]) -> Json:
+    """By layer name: the ranges that were found, and for each part what runs, where and why."""
+    return {
+        name: {
+            "inputs": [plan.inputs.min, plan.inputs.max],
+            "weights": [plan.weights.min, plan.weights.max],
+            "parts": [asdict(part) for part in plan.parts],
+        }
+        for name, plan in plans.items()
+    }
+
+
 def _figures(run: Run) -> Json:
-    low = int(run.peak_low.min()) if run.output.size else 0
-    high = int(run.peak_high.max()) if run.output.size else 0
+    low = int(run.peak_low.min()) if run.peak_low is not None and run.output.size else 0
+    high = int(run.peak_high.max()) if run.peak_high is not None and run.output.size else 0
     return {
         "outputs": run.output.size,
         "overflowed_outputs": int(np.count_nonzero(run.overflow_count)),

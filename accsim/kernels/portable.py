@@ -7,6 +7,8 @@ im2col matrix that fits the cache, gathered anew for each block of work and neve
 Preconditions, checked by `accsim.simulate`: no sum can leave the lane type (`check_host`), outputs
 hold the starting values on entry, rails = (lowest, highest, 2^bits - 1) of the register in lanes.
 
+`values` and `statistics` release the interpreter lock: several threads share the tasks of a call.
+
 The functions are jitted by call, so that they also run as Python (NUMBA_DISABLE_JIT=1). Arithmetic
 on np.int32 is promoted to int64 by numba: each result is cast back to the lane type at once.
 """
@@ -16,7 +18,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 Array = Any  # numba types its arguments itself
 
@@ -137,6 +139,11 @@ _wrap = njit(cache=True)(_wrap)
 _step_all = njit(cache=True)(_step_all)
 
 
+def tasks(positions: int, channels: int, groups: int) -> int:
+    """How many tasks there are for so many output positions of so many channels."""
+    return -(-positions // LANES) * -(-channels // groups // CHANNELS) * groups
+
+
 def _block(
     task: int, positions: int, per_group: int, groups: int
 ) -> tuple[int, int, int, int, int]:
@@ -159,6 +166,8 @@ _block = njit(cache=True)(_block)
 
 
 def values(
+    begin: int,
+    end: int,
     x: Array,
     rows: Array,
     kernel: Array,
@@ -170,7 +179,7 @@ def values(
     out: Array,
     strides: Array,
 ) -> None:
-    """The register after the last step, for every output.
+    """The register after the last step, for every output of the tasks from `begin` to `end`.
 
     x (N, I·groups, H, W) and rows (C, K) of any integer dtype; kernel (kh, kw); geometry (stride,
     padding, dilation), vertical before horizontal; window (oh, ow); rails in the lane dtype; out
@@ -178,9 +187,7 @@ def values(
     """
     positions = x.shape[0] * window[0] * window[1]
     per_group, taps = rows.shape[0] // groups, rows.shape[1]
-    tiles = (per_group + CHANNELS - 1) // CHANNELS
-    tasks = (positions + LANES - 1) // LANES * tiles * groups
-    for task in prange(tasks):
+    for task in range(begin, end):
         group, channel0, channels, first, count = _block(task, positions, per_group, groups)
         lanes = np.empty((4, count), np.int64)
         _locate(first, window, geometry, strides, lanes)
@@ -206,6 +213,8 @@ def values(
 
 
 def statistics(
+    begin: int,
+    end: int,
     x: Array,
     rows: Array,
     kernel: Array,
@@ -224,9 +233,7 @@ def statistics(
     """As `values`, with every field of `Run`, each array laid out as `out`."""
     positions = x.shape[0] * window[0] * window[1]
     per_group, taps = rows.shape[0] // groups, rows.shape[1]
-    tiles = (per_group + CHANNELS - 1) // CHANNELS
-    tasks = (positions + LANES - 1) // LANES * tiles * groups
-    for task in prange(tasks):
+    for task in range(begin, end):
         group, channel0, channels, first, count = _block(task, positions, per_group, groups)
         lanes = np.empty((4, count), np.int64)
         _locate(first, window, geometry, strides, lanes)
@@ -253,5 +260,21 @@ def statistics(
                 peak_high[at] = state[5, c, r]
 
 
-values = njit(cache=True, parallel=True)(values)
-statistics = njit(cache=True, parallel=True)(statistics)
+def sign_sums(rows: Array) -> tuple[Array, Array]:
+    """Sums of the positive and of the negative entries of each row (C, K), both without sign."""
+    positive = np.zeros(len(rows), np.int64)
+    negative = np.zeros(len(rows), np.int64)
+    for c in range(len(rows)):
+        total, size = np.int64(0), np.int64(0)
+        row = rows[c]
+        for k in range(len(row)):
+            weight: Array = np.int64(row[k])  # int() keeps int8, where abs(-128) is -128
+            total += weight
+            size += abs(weight)
+        positive[c], negative[c] = (size + total) // 2, (size - total) // 2
+    return positive, negative
+
+
+sign_sums = njit(cache=True)(sign_sums)
+values = njit(cache=True, nogil=True)(values)
+statistics = njit(cache=True, nogil=True)(statistics)

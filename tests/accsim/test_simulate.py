@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from accsim import Accumulator, IntLayer, Overflow, conv2d, linear, signed, simulate, unsigned
 from accsim.errors import HostWidthError
 from accsim.kernels.portable import CHANNELS, LANES, TAPS
-from accsim.simulate import check_host
+from accsim.plan import check_host
 from verification import oracle
 from verification.properties import FIELDS, assert_exact
 from verification.strategies import accumulators, inputs, int_layers, int_specs

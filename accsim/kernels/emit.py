@@ -1,0 +1,383 @@
+"""The code of one vector tile, as LLVM IR.
+
+A tile holds rows x vectors of narrow registers in the processor's own registers while it steps
+through the taps. It takes one scalar of each row after another, and the vector of lanes at the
+scalar's offset. In "int16x2" one scalar is two taps: the sums take both at once; all others go
+through a block of scalars twice, first for the low halves, then for the high ones (the taps of one
+channel, then of the next).
+
+The same text serves every processor; what it may use is looked up in the target's features. A tile
+is called with the address of ten int64, the `ARGUMENTS`, and returns an int64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from accsim.kernels.forms import FIELDS, FORMS, REGISTER, Kernel, Target
+
+I32, I64 = ir.IntType(32), ir.IntType(64)
+Value = Any  # an ir.Value; llvmlite has no types
+Builder = Any  # an ir.IRBuilder
+
+ARGUMENTS = (
+    "state",  # (fields, rows, lanes) of the form's wide type: true values, changed in place
+    "rows",  # first scalar of the first row
+    "row_stride",  # bytes from row to row
+    "lanes",  # first lane of the tile
+    "offsets",  # int64: bytes from `lanes` to the vector of each scalar
+    "blocks",  # how often to repeat; segments for "cruise"
+    "register",  # int64: see `REGISTER`
+    "span",  # scalars of a row in a block or segment
+    "limits",  # int32: lowest and highest register from which a segment cannot reach a rail
+    "limit_stride",  # bytes from row to row of `limits`
+)
+
+HALVES = (0xFFFF, 0xFFFF0000)
+
+
+def transpose(bits: int) -> Any:
+    """Code that transposes squares of integers of `bits`; their side is 128 / bits.
+
+    Arguments: 1 source, 2 bytes from row to row of it, 3 target, 4 bytes from row to row of it,
+    5 how many squares, side by side in the source and one below the other in the target.
+    """
+    side = 128 // bits
+    module = ir.Module("accsim.transpose")
+    function = ir.Function(module, ir.FunctionType(I64, [I64.as_pointer()]), "tile")
+    b = ir.IRBuilder(function.append_basic_block())
+    source, stride, target, step, count = (
+        b.load(b.gep(function.args[0], [I64(i)])) for i in range(1, 6)
+    )
+    kind = ir.VectorType(ir.IntType(bits), side)
+    with cgutils.for_range(b, count, intp=I64) as loop:
+        at = b.add(source, b.mul(loop.index, I64(16)))
+        rows = []
+        for i in range(side):
+            row = b.add(at, b.mul(stride, I64(i)))
+            rows.append(_load(b, b.inttoptr(row, kind.as_pointer()), 0))
+        # interleave row i with row i + side / 2, as often as it takes
+        low, high = (
+            [half * (side // 2) + i // 2 + side * (i % 2) for i in range(side)] for half in (0, 1)
+        )
+        for _ in range(side.bit_length() - 1):
+            pairs = [(rows[i], rows[i + side // 2]) for i in range(side // 2)]
+            rows = [
+                b.shuffle_vector(*pair, ir.Constant(ir.VectorType(I32, side), order))
+                for pair in pairs
+                for order in (low, high)
+            ]
+        for i, row in enumerate(rows):
+            to = b.add(target, b.mul(step, b.add(b.mul(loop.index, I64(side)), I64(i))))
+            b.store(row, b.inttoptr(to, kind.as_pointer())).align = 1
+    b.ret(count)
+    return module
+
+
+def tile(kernel: Kernel, target: Target, height: int, vectors: int) -> Any:
+    """The tile as LLVM IR: one function, `int64 tile(int64 *arguments)`."""
+    module = ir.Module("accsim.tile")
+    module.triple = target.triple
+    function = ir.Function(module, ir.FunctionType(I64, [I64.as_pointer()]), "tile")
+    b = ir.IRBuilder(function.append_basic_block())
+    given = {name: b.load(b.gep(function.args[0], [I64(i)])) for i, name in enumerate(ARGUMENTS)}
+    code = _Code(b, kernel, target, given["register"])
+    fields, size = FIELDS[kernel.work], height * vectors
+    state = b.inttoptr(given["state"], code.wide.as_pointer())
+    values = [[_load(b, state, f * size + i) for i in range(size)] for f in range(fields)]
+    slots = [
+        [_slot(b, code.enter(value) if f == 0 else code.narrow(value)) for value in field]
+        for f, field in enumerate(values)
+    ]
+    rows = [b.add(given["rows"], b.mul(given["row_stride"], I64(r))) for r in range(height)]
+    offsets = b.inttoptr(given["offsets"], I64.as_pointer())
+
+    def step(k: Value, halves: Sequence[int | None] = (None,)) -> None:
+        """All rows of the tile at scalar k; of its halves, one after another."""
+        at = b.add(given["lanes"], b.load(b.gep(offsets, [k])))
+        at = b.inttoptr(at, code.vector.as_pointer())
+        lanes = [_load(b, at, v) for v in range(vectors)]
+        for r in range(height):
+            scalar = code.splat(b.load(b.gep(b.inttoptr(rows[r], code.lane.as_pointer()), [k])))
+            for half in halves:
+                row = scalar if half is None else b.and_(scalar, code.constant(half))
+                for v in range(vectors):
+                    kept = [slots[f][r * vectors + v] for f in range(fields)]
+                    values = code.step([b.load(slot) for slot in kept], row, lanes[v])
+                    for slot, value in zip(kept, values, strict=True):
+                        b.store(value, slot)
+
+    done = given["blocks"]
+    if kernel.work == "cruise":
+        done = _cruise(b, code, given, slots[0], height, vectors, step)
+    else:
+        with cgutils.for_range(b, done, intp=I64) as loop:
+            if kernel.form != "int16x2" or kernel.work == "exact":
+                step(loop.index)
+            elif kernel.pixels:
+                step(loop.index, HALVES)
+            else:
+                first = b.mul(loop.index, given["span"])
+                for half in HALVES:
+                    with cgutils.for_range(b, given["span"], intp=I64) as inner:
+                        step(b.add(first, inner.index), (half,))
+    for f in range(fields):
+        for i in range(size):
+            value = b.load(slots[f][i])
+            value = code.leave(value) if f == 0 else code.widen(value)
+            b.store(value, b.gep(state, [I64(f * size + i)])).align = 1
+    b.ret(done)
+    return module
+
+
+def _cruise(
+    b: Builder,
+    code: _Code,
+    given: dict[str, Value],
+    slots: Sequence[Value],
+    height: int,
+    vectors: int,
+    step: Callable[[Value], None],
+) -> Value:
+    """Whole segments until one could reach a rail; the number of segments done."""
+    done = cgutils.alloca_once_value(b, I64(0))
+    with cgutils.for_range(b, given["blocks"], intp=I64) as loop:
+        outside = []
+        for low, high, registers in _limits(b, code, given, loop.index, slots, height, vectors):
+            least = reduce(code.least, registers)
+            greatest = reduce(code.greatest, registers)
+            outside += [b.icmp_signed("<", least, low), b.icmp_signed(">", greatest, high)]
+        any_outside = code.call(
+            f"llvm.vector.reduce.or.v{code.across}i1", ir.IntType(1), reduce(b.or_, outside)
+        )
+        with b.if_then(any_outside):
+            loop.do_break()
+        first = b.mul(loop.index, given["span"])
+        with cgutils.for_range(b, given["span"], intp=I64) as inner:
+            step(b.add(first, inner.index))
+        b.store(b.add(loop.index, I64(1)), done)
+    return b.load(done)
+
+
+def _limits(
+    b: Builder,
+    code: _Code,
+    given: dict[str, Value],
+    segment: Value,
+    slots: Sequence[Value],
+    height: int,
+    vectors: int,
+) -> Iterator[tuple[Value, Value, list[Value]]]:
+    """Lowest and highest safe register of a segment, and the registers they hold for."""
+    registers = [b.load(slot) for slot in slots]
+    if code.kernel.lane_limits:  # limits (segments, 2, lanes)
+        row = b.add(given["limits"], b.mul(segment, given["limit_stride"]))
+        at = b.inttoptr(row, code.vector.as_pointer())
+        for v in range(vectors):
+            yield _load(b, at, v), _load(b, at, vectors + v), registers[v::vectors]
+        return
+    for r in range(height):  # limits (rows, segments, 2)
+        row = b.add(given["limits"], b.mul(given["limit_stride"], I64(r)))
+        at = b.gep(b.inttoptr(row, I32.as_pointer()), [b.mul(segment, I64(2))])
+        low, high = (code.splat(b.load(b.gep(at, [I64(i)]))) for i in (0, 1))
+        yield low, high, registers[r * vectors : (r + 1) * vectors]
+
+
+class _Code:
+    """The arithmetic of one kernel on vectors of its lane type."""
+
+    def __init__(self, builder: Builder, kernel: Kernel, target: Target, register: Value) -> None:
+        self.b, self.kernel, self.target = builder, kernel, target
+        form = FORMS[kernel.form]
+        self.floats = form.lane == "float64"
+        self.bits = form.bits
+        self.lane: Any = ir.DoubleType() if self.floats else ir.IntType(self.bits)
+        self.across = target.vector_bytes * 8 // self.bits
+        self.vector = ir.VectorType(self.lane, self.across)
+        self.wide = ir.VectorType(I64 if self.floats else I32, self.across)
+        self.suffix = f"v{self.across}{'f' if self.floats else 'i'}{self.bits}"
+        pointer = builder.inttoptr(register, I64.as_pointer())
+        fields = [builder.load(builder.gep(pointer, [I64(i)])) for i in range(len(REGISTER))]
+        if not self.floats:
+            fields = [builder.trunc(field, I32) for field in fields]
+        self.low, self.high, self.span, self.shift = (
+            self.narrow(self.splat(field)) for field in fields[:4]
+        )
+        self.offset, self.floor, self.mask = (self.splat(field) for field in fields[4:])
+
+    def narrow(self, value: Value) -> Value:
+        """The wide type to the lane type."""
+        if self.floats:
+            return self.b.sitofp(value, self.vector)
+        return self.b.trunc(value, self.vector) if self.bits < 32 else value
+
+    def widen(self, value: Value) -> Value:
+        """The lane type to the wide type."""
+        if self.floats:
+            return self.b.fptosi(value, self.wide)
+        return self.b.sext(value, self.wide) if self.bits < 32 else value
+
+    def enter(self, value: Value) -> Value:
+        """What a lane holds for a register's value."""
+        if self.kernel.form != "int16":
+            return self.narrow(value)
+        return self.b.shl(self.narrow(self.b.add(value, self.offset)), self.shift)
+
+    def leave(self, lane: Value) -> Value:
+        """The register's value."""
+        b = self.b
+        if self.kernel.form == "int16":
+            return b.sub(self.widen(b.ashr(lane, self.shift)), self.offset)
+        value = self.widen(lane)
+        if self.kernel.work != "exact":
+            return value
+        return b.add(b.and_(b.sub(value, self.floor), self.mask), self.floor)
+
+    def step(self, state: list[Value], row: Value, lanes: Value) -> list[Value]:
+        """One tap: the state of a vector of registers after it."""
+        work = self.kernel.work
+        if work in ("exact", "cruise"):
+            return [self.add(state[0], row, lanes)]
+        if work == "peaks":
+            total = self.add(state[0], row, lanes)
+            return [total, self.least(state[1], total), self.greatest(state[2], total)]
+        if work == "saturate":
+            return [self.saturated(state[0], row, lanes)[0]]
+        kept, agrees = self.counted(state[0], row, lanes)
+        counted = self.count(state[1], agrees)
+        if work == "count":
+            return [kept, counted]
+        still = self.b.select(agrees, state[2], ir.Constant(self.vector, None))
+        before = self.b.fadd(state[3], still) if self.floats else self.b.add(state[3], still)
+        return [kept, counted, still, before]
+
+    def add(self, register: Value, row: Value, lanes: Value) -> Value:
+        """The exact sum; of integers, modulo the lane's width."""
+        b, form = self.b, self.kernel.form
+        if self.floats:
+            return b.fadd(register, b.fmul(row, lanes, flags=["contract"]), flags=["contract"])
+        if form == "int16":
+            return b.add(register, b.mul(row, lanes))
+        if form == "int16x2":
+            return b.add(register, self.pairs(row, lanes))
+        unsigned, signed = (lanes, row) if self.kernel.lanes_unsigned else (row, lanes)
+        if self.target.dot_bytes:
+            name = f"llvm.x86.avx512.vpdpbusd.{self.target.vector_bytes * 8}"
+            return self.call(name, self.vector, register, unsigned, signed)
+        names = {16: "ssse3.pmadd.ub.sw.128", 32: "avx2.pmadd.ub.sw", 64: "avx512.pmaddubs.w.512"}
+        words = self.call(
+            "llvm.x86." + names[self.target.vector_bytes],
+            self.words(),
+            b.bitcast(unsigned, self.bytes()),
+            b.bitcast(signed, self.bytes()),
+        )
+        ones = ir.Constant(self.words(), [1] * (2 * self.across))
+        return b.add(register, self.pairs(b.bitcast(words, self.vector), ones))
+
+    def pairs(self, left: Value, right: Value) -> Value:
+        """Per int32 lane, the sum of the two products of its int16 halves."""
+        b, words = self.b, self.words()
+        if self.target.x86:
+            name = {16: "sse2.pmadd.wd", 32: "avx2.pmadd.wd", 64: "avx512.pmaddw.d.512"}
+            return self.call(
+                "llvm.x86." + name[self.target.vector_bytes],
+                self.vector,
+                b.bitcast(left, words),
+                b.bitcast(right, words),
+            )
+        half = ir.Constant(self.vector, [16] * self.across)
+        high = [b.ashr(side, half) for side in (left, right)]
+        low = [b.ashr(b.shl(side, half), half) for side in (left, right)]
+        return b.add(b.mul(*low), b.mul(*high))
+
+    def saturated(self, register: Value, row: Value, lanes: Value) -> tuple[Value, Value]:
+        """The saturated sum, and the sum (of int16: modulo 2^16)."""
+        low, high = self.low, self.high
+        if self.kernel.form != "int16":
+            total = self.add(register, row, lanes)
+            return self.least(self.greatest(total, low), high), total
+        # the lane's own saturation is the upper rail: registers are stored so that they coincide
+        product = self.b.mul(row, lanes)
+        kept = self.call(f"llvm.sadd.sat.{self.suffix}", self.vector, register, product)
+        if self.kernel.clamps:
+            kept = self.greatest(kept, low)
+        return kept, self.b.add(register, product)
+
+    def counted(self, register: Value, row: Value, lanes: Value) -> tuple[Value, Value]:
+        """What the register keeps, and whether that is the exact sum."""
+        b = self.b
+        low, span = self.low, self.span
+        kept, total = self.saturated(register, row, lanes)
+        agrees = (
+            b.fcmp_ordered("==", kept, total) if self.floats else b.icmp_signed("==", kept, total)
+        )
+        if self.kernel.wraps:
+            if self.floats:
+                turns = b.fdiv(b.fsub(total, low), span)
+                turns = self.call(f"llvm.floor.{self.suffix}", self.vector, turns)
+                kept = b.fsub(total, b.fmul(span, turns))
+            elif self.kernel.form != "int16":
+                kept = b.add(b.and_(b.sub(total, low), span), low)
+            elif self.kernel.clamps:
+                kept = b.or_(b.and_(total, span), low)  # low is a multiple of the span
+            else:
+                kept = total
+        return kept, agrees
+
+    def count(self, counter: Value, agrees: Value) -> Value:
+        """The counter, one more where the step agreed."""
+        if self.floats:
+            one = ir.Constant(self.vector, [1.0] * self.across)
+            return self.b.fadd(counter, self.b.select(agrees, one, ir.Constant(self.vector, None)))
+        return self.b.sub(counter, self.b.sext(agrees, self.vector))
+
+    def least(self, left: Value, right: Value) -> Value:
+        """The smaller, lane by lane."""
+        if self.floats:
+            return self.b.select(self.b.fcmp_ordered("<", left, right), left, right)
+        return self.call(f"llvm.smin.{self.suffix}", self.vector, left, right)
+
+    def greatest(self, left: Value, right: Value) -> Value:
+        """The greater, lane by lane."""
+        if self.floats:
+            return self.b.select(self.b.fcmp_ordered(">", left, right), left, right)
+        return self.call(f"llvm.smax.{self.suffix}", self.vector, left, right)
+
+    def words(self) -> Any:
+        """A vector register as int16."""
+        return ir.VectorType(ir.IntType(16), self.target.vector_bytes // 2)
+
+    def bytes(self) -> Any:
+        """A vector register as int8."""
+        return ir.VectorType(ir.IntType(8), self.target.vector_bytes)
+
+    def constant(self, value: int) -> Value:
+        """A vector of one number."""
+        return ir.Constant(self.vector, [value] * self.across)
+
+    def splat(self, scalar: Value) -> Value:
+        """A vector of copies."""
+        none = ir.Constant(ir.VectorType(scalar.type, self.across), ir.Undefined)
+        first = self.b.insert_element(none, scalar, I32(0))
+        zeros = ir.Constant(ir.VectorType(I32, self.across), [0] * self.across)
+        return self.b.shuffle_vector(first, none, zeros)
+
+    def call(self, name: str, result: Any, *arguments: Value) -> Value:
+        """A call of an LLVM intrinsic."""
+        kind = ir.FunctionType(result, [value.type for value in arguments])
+        return self.b.call(cgutils.get_or_insert_function(self.b.module, kind, name), arguments)
+
+
+def _load(b: Builder, pointer: Value, index: int) -> Value:
+    value = b.load(b.gep(pointer, [I64(index)]))
+    value.align = 1
+    return value
+
+
+def _slot(b: Builder, value: Value) -> Value:
+    return cgutils.alloca_once_value(b, value)

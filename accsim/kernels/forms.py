@@ -1,0 +1,115 @@
+"""What vector kernels there are: the forms of operands, the work of a tile, the processor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from numba.core.registry import cpu_target
+
+FIELDS = {"exact": 1, "saturate": 1, "cruise": 1, "count": 2, "locate": 4, "peaks": 3}
+
+REGISTER = (
+    "low",  # the rails as lanes hold them
+    "high",
+    "span",  # what wrapping needs: 2^bits - 1; 2^bits in float64
+    "shift",  # a lane holds (value + offset) << shift
+    "offset",
+    "floor",  # "exact" returns floor + ((sum - floor) & mask)
+    "mask",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How operands lie in memory: `group` input channels of one tap side by side in one lane."""
+
+    name: str
+    element: str  # numpy dtype of an operand
+    group: int
+    lane: str  # numpy dtype of a register
+
+    @property
+    def bits(self) -> int:
+        """Bits of a lane."""
+        return int(self.lane.removeprefix("float").removeprefix("int"))
+
+    @property
+    def wide(self) -> str:
+        """The numpy dtype in which a register's value is handed over."""
+        return "int64" if self.lane == "float64" else "int32"
+
+
+FORMS = {
+    form.name: form
+    for form in (
+        Form("int8x4", "uint8", 4, "int32"),
+        Form("int16", "int16", 1, "int16"),
+        Form("int16x2", "int16", 2, "int32"),
+        Form("float64", "float64", 1, "float64"),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What a tile computes.
+
+    work: "exact" (sums), "saturate", "count" (and agreeing steps), "locate" (and the steps before
+    the first overflow), "peaks" (sums, lowest, highest), "cruise" (sums, segment by segment, while
+    the register keeps clear of the rails).
+    """
+
+    work: str
+    form: str
+    wraps: bool = False  # count, locate: the register wraps
+    clamps: bool = False  # int16: the lowest rail is above that of the lane
+    lanes_unsigned: bool = False  # int8x4: the lanes are uint8 and the rows int8, or the reverse
+    lane_limits: bool = False  # cruise: limits by lane, or by row
+    pixels: bool = False  # stepping through int16x2: the span is one scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The processor that code is made for."""
+
+    triple: str
+    features: frozenset[str]
+
+    @property
+    def x86(self) -> bool:
+        """Whether the instructions are those of x86-64."""
+        return self.triple.startswith("x86_64")
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes in the widest vector register whose integer instructions are complete."""
+        if self.x86 and {"avx512f", "avx512bw", "avx512vl"} <= self.features:
+            return 64
+        return 32 if self.x86 and "avx2" in self.features else 16
+
+    @property
+    def registers(self) -> int:
+        """Vector registers."""
+        return 16 if self.x86 and self.vector_bytes < 64 else 32
+
+    @property
+    def dot_bytes(self) -> bool:
+        """Whether one instruction adds four exact products of bytes to an int32."""
+        return self.x86 and (
+            (self.vector_bytes == 64 and "avx512vnni" in self.features)
+            or (self.vector_bytes == 32 and "avxvnni" in self.features)
+        )
+
+    @property
+    def dot_pairs(self) -> bool:
+        """Whether two products of bytes are added in int16, saturating: exact where they fit."""
+        return self.x86 and "ssse3" in self.features
+
+
+@cache
+def host() -> Target:
+    """The processor numba compiles for: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES if they are set."""
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    on = (word[1:] for word in features.split(",") if word.startswith("+"))
+    return Target(triple, frozenset(on))

@@ -1,0 +1,465 @@
+"""Blocks of registers through vector tiles: lay out the lanes, choose steps, store results.
+
+One side of the problem is the *rows*, packed beforehand; the other, the *lanes*, is copied into
+planes in which the vector of each tap is contiguous, at a fixed offset: no im2col matrix exists.
+For a convolution the lanes are output positions of a band of rows; a linear layer is one whose
+images have a single pixel. Only `accsim.execute` calls these functions, after every check.
+
+They release the interpreter lock and do the tasks from `begin` to `end`: several threads share a
+call. Their cache on disk sees only edits of this file: what is compiled together stays together.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import njit
+from numba.core import types
+from numba.extending import intrinsic
+
+Array = Any  # numba types its arguments itself
+
+OVERFLOWS, BEGINS = 4, 5  # fields of a counting tile's state, after the four that it steps
+at = np.uintp  # an index that cannot be negative: loops over it become vector code
+
+SUM, COUNT, PEAKS = range(3)  # what a task stores: the register; also its overflows; its peaks
+WORKS = {"exact": SUM, "saturate": SUM, "count": COUNT, "peaks": PEAKS}
+CHUNK = 64  # steps between looks at the counts; where nothing begins, ever more
+MOST = 2**14  # steps that an int16 can count
+FIRST_WINDOW = 32  # steps within which forgetting is tried first
+REST = 32  # tiles that are stepped after forgetting has failed in one
+
+
+class Shape(NamedTuple):
+    """Sizes of one call, in elements. A block is some images, a band of rows, and a group."""
+
+    blocks: int
+    images: int
+    channels: int  # per group
+    height: int
+    width: int
+    groups: int
+    stride_y: int
+    stride_x: int
+    pad_y: int
+    pad_x: int
+    out_height: int
+    out_width: int
+    unit: int  # channels side by side in a lane
+    block_images: int
+    band: int  # output rows in a block
+    tall: int  # buffer rows of an image: the band and what its taps reach below
+    pitch: int  # buffer columns
+    block_bytes: int  # of the planes of a block
+    unit_bytes: int  # of a lane
+    rows: int  # rows per group
+    padded_rows: int  # rows per group in memory: whole tiles
+    task_rows: int  # rows in a task: whole tiles
+    image_step: int  # from image to image in the results
+    row_step: int  # from row to row in the results
+
+
+class Work(NamedTuple):
+    """What every tile does, and the machine code for it (addresses; 0: none)."""
+
+    stores: int  # SUM, COUNT or PEAKS
+    main: int
+    cruise: int
+    locate: int
+    tile_rows: int
+    tile_lanes: int
+    blocks: int  # of steps: of a tap, or of the taps of two channels
+    block_steps: int
+    block_scalars: int  # of a row
+    scalar_bytes: int
+    segments: int
+    segment_blocks: int
+    lane_limits: bool
+    forgets: bool
+    low: int  # the register's rails
+    high: int
+
+
+def _call(context: Any, address: Any, arguments: Any) -> Any:
+    """Call the machine code at `address` with the address of its arguments."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = ir.IntType(64).as_pointer()
+        kind = ir.FunctionType(ir.IntType(64), [pointer]).as_pointer()
+        function = builder.inttoptr(values[0], kind)
+        return builder.call(function, [builder.inttoptr(values[1], pointer)])
+
+    return types.int64(types.int64, types.int64), generate
+
+
+_invoke: Any = intrinsic(_call)
+
+
+def lay_pixels(
+    begin: int, end: int, shape: Shape, units: Array, transpose: int, side: int, out: Array
+) -> None:
+    """Single-pixel images (images, units) as blocks (blocks, units, block_images).
+
+    `transpose` is the machine code that does squares of `side` images and units.
+    """
+    across = shape.block_images
+    size = len(units) // shape.images
+    whole = size // side * side
+    arguments = np.zeros(10, np.int64)
+    arguments[2], arguments[4] = size * units.itemsize, across * units.itemsize
+    arguments[5] = size // side
+    for block in range(begin, end):
+        first, base = block * across, block * size * across
+        images = min(across, shape.images - first)
+        for n in range(0, images // side * side, side):
+            arguments[1] = units.ctypes.data + (first + n) * size * units.itemsize
+            arguments[3] = out.ctypes.data + (base + n) * units.itemsize
+            _invoke(transpose, arguments.ctypes.data)
+        for n in range(images):
+            for u in range(whole if n < images // side * side else 0, size):
+                out[base + u * across + n] = units[(first + n) * size + u]
+
+
+def excursions(weights: Array, span: int) -> Array:
+    """Sums of sizes of weights (rows, taps) over segments of `span` taps."""
+    out = np.zeros((len(weights), -(-weights.shape[1] // span)), np.int64)
+    for r in range(len(weights)):
+        for s in range(out.shape[1]):
+            total: Array = np.int64(0)
+            for weight in weights[r, s * span : (s + 1) * span]:
+                total += abs(np.int64(weight))  # int() keeps int8, where abs(-128) is -128
+            out[r, s] = total
+    return out
+
+
+def lay(
+    begin: int, end: int, shape: Shape, source: Array, below: Array, beside: Array, out: Array
+) -> None:
+    """Input channels of each block, by stride phase, so that taps are plain offsets.
+
+    source (images, groups * channels, height, width), flat; `below` and `beside` are the stride
+    phases that taps fall on; what lies on padding is left as it is in `out`.
+    """
+    size, step = shape.unit, shape.stride_x
+    plane = shape.block_images * shape.tall * shape.pitch * size
+    bands = -(-shape.out_height // shape.band)
+    for block in range(begin, end):
+        group, band = block % shape.groups, block // shape.groups % bands
+        first = block // (shape.groups * bands) * shape.block_images
+        images = min(shape.block_images, shape.images - first)
+        for c in range(shape.channels):
+            for py in range(len(below)):
+                for px in range(len(beside)):
+                    base = ((c // size * len(below) + py) * len(beside) + px) * plane + c % size
+                    base += block * (len(out) // shape.blocks)
+                    # columns x with 0 <= x * stride_x + shift < width
+                    shift = beside[px] - shape.pad_x
+                    left = max(0, -(shift // shape.stride_x))
+                    right = min(shape.pitch, (shape.width - 1 - shift) // shape.stride_x + 1)
+                    for n in range(images):
+                        image = (first + n) * shape.groups * shape.channels
+                        image = (image + group * shape.channels + c) * shape.height
+                        for y in range(shape.tall):
+                            row = (band * shape.band + y) * shape.stride_y + below[py] - shape.pad_y
+                            if 0 <= row < shape.height:
+                                to = base + (n * shape.tall + y) * shape.pitch * size
+                                here = (image + row) * shape.width + shift
+                                if size == 1 and step == 1:
+                                    for x in range(left, right):
+                                        out[at(to + x)] = source[at(here + x)]
+                                else:
+                                    for x in range(left, right):
+                                        out[at(to + x * size)] = source[
+                                            at(here + x * shape.stride_x)
+                                        ]
+
+
+def _steps(arguments: Array, address: int, work: Work, first: int, count: int) -> None:
+    """Run `count` blocks of steps of a tile from block `first`."""
+    rows, offsets = arguments[1], arguments[4]
+    arguments[1] = rows + first * work.block_scalars * work.scalar_bytes
+    arguments[4] = offsets + first * work.block_scalars * 8
+    arguments[5] = count
+    arguments[7] = work.block_scalars
+    _invoke(address, arguments.ctypes.data)
+    arguments[1], arguments[4] = rows, offsets
+
+
+def _cruise(arguments: Array, work: Work, done: int, limit_bytes: int) -> int:
+    """How many segments from `done` on cannot reach a rail; they are added as exact products."""
+    rows, offsets, limits = arguments[1], arguments[4], arguments[8]
+    scalars = work.segment_blocks * work.block_scalars
+    arguments[1] = rows + done * scalars * work.scalar_bytes
+    arguments[4] = offsets + done * scalars * 8
+    arguments[5] = work.segments - done
+    arguments[7] = scalars
+    arguments[8] = limits + done * limit_bytes
+    count: int = _invoke(work.cruise, arguments.ctypes.data)
+    arguments[1], arguments[4], arguments[8] = rows, offsets, limits
+    return count
+
+
+def _remembers(
+    state: Array, arguments: Array, work: Work, window: int, rows: int, live: int
+) -> bool:
+    """Whether the last `window` blocks leave a trace of the register before them.
+
+    Every step is monotone: if registers that start on both rails meet, so has every other. Looks at
+    the first `live` lanes of the first `rows` rows; state (2, rows, lanes).
+    """
+    size = work.tile_rows * work.tile_lanes
+    for i in range(size):
+        state[at(i)] = work.low
+    _steps(arguments, work.main, work, work.blocks - window, window)
+    for i in range(size):
+        state[at(size + i)] = state[at(i)]
+        state[at(i)] = work.high
+    _steps(arguments, work.main, work, work.blocks - window, window)
+    for r in range(rows):
+        apart = 0
+        for i in range(r * work.tile_lanes, r * work.tile_lanes + live):
+            apart |= state[at(i)] ^ state[at(size + i)]
+        if apart:
+            return True
+    return False
+
+
+def _count(state: Array, arguments: Array, work: Work, first: int, blocks: int) -> None:
+    """Blocks of a counting tile; where a register overflows for the first time, the step as well.
+
+    The search for that step costs more than the count: it goes on while registers begin to
+    overflow; in quiet stretches steps are only counted, and taken again if some register did begin.
+    """
+    size = work.tile_rows * work.tile_lanes
+    agrees, before, saved = size, 3 * size, 6 * size
+    overflows, begins = OVERFLOWS * size, BEGINS * size
+    shortest, most = max(1, CHUNK // work.block_steps), max(1, MOST // work.block_steps)
+    chunk, k, end, searches = shortest, first, first + blocks, True
+    while k < end:
+        begun = True
+        for i in range(size):
+            begun &= state[at(begins + i)] >= 0
+            state[at(saved + i)] = state[at(i)]
+        searches = searches and not begun
+        # once every register has overflowed, only the counters' width is a limit
+        count = min(most if begun else chunk, most, end - k)
+        steps = count * work.block_steps
+        fresh = _counted(state, arguments, work, searches, k, count)
+        if fresh and not searches:
+            for i in range(size):
+                state[at(i)] = state[at(saved + i)]
+            _counted(state, arguments, work, True, k, count)
+        for i in range(size):
+            missed = steps - state[at(agrees + i)]
+            state[at(overflows + i)] += missed
+            if missed and state[at(begins + i)] < 0:
+                state[at(begins + i)] = k * work.block_steps + state[at(before + i)]
+        k += count
+        searches = fresh
+        chunk = shortest if fresh else 2 * chunk
+
+
+def _counted(
+    state: Array, arguments: Array, work: Work, searches: bool, first: int, count: int
+) -> bool:
+    """Run blocks that count agreeing steps; whether some register overflows for the first time."""
+    size = work.tile_rows * work.tile_lanes
+    agrees, still, before, begins = size, 2 * size, 3 * size, BEGINS * size
+    for i in range(size):
+        state[at(agrees + i)] = 0
+        state[at(still + i)] = 1
+        state[at(before + i)] = 0
+    _steps(arguments, work.locate if searches else work.main, work, first, count)
+    fresh = False
+    for i in range(size):
+        missed = state[at(agrees + i)] != count * work.block_steps
+        fresh |= missed & (state[at(begins + i)] < 0)
+    return fresh
+
+
+def _fold(state: Array, arguments: Array, work: Work, limit_bytes: int) -> None:
+    """All steps of a tile; segments that cannot reach a rail as exact products."""
+    done, leap, first = 0, 1, 0
+    while first < work.blocks:
+        count = work.blocks - first
+        if work.segments:
+            cruised = _cruise(arguments, work, done, limit_bytes)
+            # where registers stay near a rail, look ever more seldom
+            leap = 1 if cruised else min(2 * leap, 8)
+            first = (done + cruised) * work.segment_blocks
+            count = min(leap * work.segment_blocks, work.blocks - first)
+            done += cruised + leap
+        if count > 0:
+            if work.stores == COUNT:
+                _count(state, arguments, work, first, count)
+            else:
+                _steps(arguments, work.main, work, first, count)
+        first += count
+
+
+def _copy(state: Array, first: int, count: int, out: Array, to: int, step: int) -> None:
+    """Some of the state to every `step`-th entry of `out`."""
+    if step == 1:
+        for i in range(count):
+            out[at(to + i)] = state[at(first + i)]
+    else:
+        for i in range(count):
+            out[at(to + i * step)] = state[at(first + i)]
+
+
+def _begin(
+    state: Array, work: Work, row_starts: Array, row: int, lane_starts: Array, first: int, live: int
+) -> None:
+    """What registers start at, and the fields beside them, before the first step."""
+    width = work.tile_lanes
+    tile = work.tile_rows * width
+    for r in range(work.tile_rows):
+        start = row_starts[row + r]
+        for i in range(r * width, (r + 1) * width):
+            state[at(i)] = start
+        if len(lane_starts):
+            for i in range(live):
+                state[at(r * width + i)] += lane_starts[first + i]
+    if work.stores == COUNT:
+        for i in range(tile):
+            state[at(OVERFLOWS * tile + i)] = 0
+            state[at(BEGINS * tile + i)] = -1
+    elif work.stores == PEAKS:
+        for i in range(tile):
+            state[at(tile + i)] = state[at(2 * tile + i)] = state[at(i)]
+
+
+def _store(
+    state: Array,
+    field: int,
+    shape: Shape,
+    work: Work,
+    where: tuple[int, int, int, int, int],
+    out: Array,
+) -> None:
+    """A field of the tile to `out`.
+
+    where = (first lane, images and band rows of the block, rows of the tile, the entry of `out`
+    for the tile's first row and the block's first image and pixel).
+    """
+    lane0, images, band, rows, start = where
+    width = work.tile_lanes
+    first = field * work.tile_rows * width
+    if shape.tall * shape.pitch == 1:  # single pixels: a lane is an image
+        count = min(width, images - lane0)
+        to = start + lane0 * shape.image_step
+        for r in range(rows):
+            _copy(state, first + r * width, count, out, to + r * shape.row_step, shape.image_step)
+        return
+    p = lane0
+    while p < lane0 + width:
+        line, column = p // shape.pitch, p % shape.pitch
+        image, y = line // shape.tall, line % shape.tall
+        if image >= images:
+            return
+        count = min(shape.out_width - column, lane0 + width - p)
+        if y < band and count > 0:
+            to = start + image * shape.image_step + y * shape.out_width + column
+            for r in range(rows):
+                _copy(state, first + r * width + p - lane0, count, out, to + r * shape.row_step, 1)
+        p += shape.pitch - column
+
+
+def run(
+    begin: int,
+    end: int,
+    shape: Shape,
+    work: Work,
+    lanes: Array,
+    scalars: Array,
+    offsets: Array,
+    limits: Array,
+    row_starts: Array,
+    lane_starts: Array,
+    register: Array,
+    wide: Array,
+    out: Array,
+    overflows: Array,
+    begins: Array,
+    low: Array,
+    high: Array,
+) -> None:
+    """Some tasks of a call: a block of lanes and some rows each.
+
+    lanes (blocks, block_bytes) and scalars (groups * padded_rows, bytes) are uint8; offsets, limits
+    and register as in `tiles`; starts are by row, and by image or empty; `wide` is an array of the
+    state's type. Results are flat; those that the work does not store are empty.
+    """
+    parts = -(-shape.padded_rows // shape.task_rows)
+    bands = -(-shape.out_height // shape.band)
+    state = np.zeros(7 * work.tile_rows * work.tile_lanes, wide.dtype)
+    arguments = np.zeros(10, np.int64)
+    arguments[0] = state.ctypes.data
+    arguments[2] = scalars.shape[1]
+    arguments[4] = offsets.ctypes.data
+    arguments[6] = register.ctypes.data
+    shortest = max(1, FIRST_WINDOW // work.block_steps)
+    window, rest = shortest, 0
+    for task in range(begin, end):
+        block, part = task // parts, task % parts
+        group, band = block % shape.groups, block // shape.groups % bands
+        first = block // (shape.groups * bands) * shape.block_images
+        images = min(shape.block_images, shape.images - first)
+        top = band * shape.band
+        tall = min(shape.band, shape.out_height - top)
+        count = ((images - 1) * shape.tall + tall - 1) * shape.pitch + shape.out_width
+        last = min(shape.padded_rows, (part + 1) * shape.task_rows)
+        for lane0 in range(0, count, work.tile_lanes):
+            live = min(work.tile_lanes, count - lane0)
+            arguments[3] = lanes.ctypes.data + block * shape.block_bytes + lane0 * shape.unit_bytes
+            for row0 in range(part * shape.task_rows, last, work.tile_rows):
+                row = group * shape.padded_rows + row0
+                rows = min(work.tile_rows, shape.rows - row0)
+                arguments[1] = scalars.ctypes.data + row * scalars.shape[1]
+                if work.lane_limits:  # (blocks, segments, 2, lanes)
+                    limit_bytes = arguments[9] = 8 * work.tile_lanes
+                    arguments[8] = limits.ctypes.data + block * work.segments * arguments[9]
+                else:  # (rows, segments, 2)
+                    limit_bytes, arguments[9] = 8, 8 * work.segments
+                    arguments[8] = limits.ctypes.data + row * arguments[9]
+                forgotten = False
+                if work.forgets and rest == 0:
+                    while not forgotten and 4 * window <= work.blocks:
+                        forgotten = not _remembers(state, arguments, work, window, rows, live)
+                        window = window if forgotten else 2 * window
+                    if not forgotten:
+                        window, rest = shortest, REST
+                elif rest:
+                    rest -= 1
+                if not forgotten:
+                    _begin(state, work, row_starts, row, lane_starts, first, live)
+                    _fold(state, arguments, work, limit_bytes)
+                to = first * shape.image_step + top * shape.out_width
+                to += (group * shape.rows + row0) * shape.row_step
+                where = (lane0, images, tall, rows, to)
+                if work.stores == PEAKS:
+                    _store(state, 1, shape, work, where, low)
+                    _store(state, 2, shape, work, where, high)
+                else:
+                    _store(state, 0, shape, work, where, out)
+                if work.stores == COUNT:
+                    _store(state, OVERFLOWS, shape, work, where, overflows)
+                    _store(state, BEGINS, shape, work, where, begins)
+
+
+_compiled = njit(cache=True, nogil=True)
+lay_pixels = _compiled(lay_pixels)
+excursions = _compiled(excursions)
+lay = _compiled(lay)
+_steps = _compiled(_steps)
+_cruise = _compiled(_cruise)
+_remembers = _compiled(_remembers)
+_count = _compiled(_count)
+_counted = _compiled(_counted)
+_fold = _compiled(_fold)
+_copy = _compiled(_copy)
+_begin = _compiled(_begin)
+_store = _compiled(_store)
+run = _compiled(run)

@@ -1,0 +1,243 @@
+"""Operands as the vector kernels read them: packed rows, lanes, offsets of taps, safe limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from accsim._check import IntArray
+from accsim.kernels.forms import Form
+from accsim.kernels.vector import excursions
+from accsim.layer import IntLayer
+
+__all__ = [
+    "Layout",
+    "Problem",
+    "convert",
+    "layout",
+    "limits",
+    "padded",
+    "pixels",
+    "problem_of",
+    "scalars",
+]
+
+FEW_LANES = 32  # a linear layer with fewer channels has its inputs in the lanes
+SEGMENT = 16  # steps of a segment, as nearly as whole groups of channels allow
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """Two sides: `rows` (groups * R, I, kh, kw) slide over `lanes` (N, groups * I, H, W).
+
+    Either side may be the weights. Starts are what the registers hold first, by row and, unless
+    empty, by image. Output pixel p of row r in image n is entry n * image_step + r * row_step + p
+    of a flat result.
+    """
+
+    rows: IntArray
+    lanes: IntArray
+    row_starts: IntArray
+    lane_starts: IntArray
+    geometry: tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]
+    window: tuple[int, int]
+    image_step: int
+    row_step: int
+    lanes_are_inputs: bool
+
+    @property
+    def groups(self) -> int:
+        """Groups of channels."""
+        return self.geometry[3]
+
+    @property
+    def weights(self) -> IntArray:
+        """The side that is the weights, as (channels, taps)."""
+        side = self.rows if self.lanes_are_inputs else self.lanes
+        return side.reshape(len(side), -1)
+
+    @property
+    def single(self) -> bool:
+        """Whether images and kernels are one pixel: a matrix product."""
+        shapes = self.lanes.shape[2:], self.rows.shape[2:], self.window
+        return shapes == ((1, 1),) * 3 and self.geometry[1] == (0, 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """Where taps lie in planes of lanes.
+
+    A plane holds one unit (a group of channels side by side) and one stride phase of every image in
+    a task, `pitch` columns wide; rows and columns of a tap in it are `rows`, `columns`.
+    """
+
+    form: Form
+    units: int
+    phases: tuple[Array, Array]  # strides' phases that taps fall on, vertical and horizontal
+    phase_of: tuple[Array, Array]  # by kernel row, by kernel column: index of its phase
+    step_of: tuple[Array, Array]  # likewise: rows below, columns beside the output's own
+    pitch: int
+
+    @property
+    def below(self) -> int:
+        """Rows that the last tap reaches below its output's own."""
+        return int(self.step_of[0][-1])
+
+    @property
+    def unit_bytes(self) -> int:
+        """Bytes of one lane of one tap."""
+        return self.form.group * np.dtype(self.form.element).itemsize
+
+    @property
+    def line_bytes(self) -> int:
+        """Bytes of one buffer row of all planes of an image."""
+        return self.planes * self.pitch * self.unit_bytes
+
+    @property
+    def planes(self) -> int:
+        """Planes of a block."""
+        return self.units * len(self.phases[0]) * len(self.phases[1])
+
+    @property
+    def segment(self) -> int:
+        """Units of channels in a segment."""
+        return max(1, round(SEGMENT / (self.taps * self.form.group)))
+
+    @property
+    def taps(self) -> int:
+        """Kernel height times width."""
+        return len(self.phase_of[0]) * len(self.phase_of[1])
+
+    def offsets(self, plane: int) -> Array:
+        """Bytes (units, taps) from a lane to each tap, for planes of `plane` lanes."""
+        vertical, horizontal = self.phase_of
+        unit = np.arange(self.units)[:, None, None] * len(self.phases[0])
+        phase = (unit + vertical[:, None]) * len(self.phases[1]) + horizontal
+        below, beside = self.step_of
+        found = phase * plane + below[:, None] * self.pitch + beside
+        return np.asarray(found.reshape(self.units, -1) * self.unit_bytes)
+
+
+def problem_of(layer: IntLayer, x: IntArray, channels: Sequence[int] | slice) -> Problem:
+    """Some channels of a layer (all, if it has groups) on its inputs."""
+    weights = layer.weight[channels]
+    count = len(weights)
+    bias = None if layer.bias is None else layer.bias[channels]
+    none = np.empty(0, np.int64)
+    if layer.is_conv:
+        height, width = layer.output_shape(x.shape)[2:]
+        window, area = (height, width), height * width
+        starts = np.zeros(count, np.int64) if bias is None else bias
+        return Problem(weights, x, starts, none, layer.geometry, window, count * area, area, True)
+    inputs = x.reshape(prod(x.shape[:-1]), layer.taps, 1, 1)
+    weights = weights[:, :, None, None]
+    if count < FEW_LANES and count < len(inputs):
+        starts = np.zeros(count, np.int64) if bias is None else bias
+        return Problem(weights, inputs, starts, none, layer.geometry, (1, 1), count, 1, True)
+    starts = np.zeros(len(inputs), np.int64)
+    bias = none if bias is None else bias
+    return Problem(inputs, weights, starts, bias, layer.geometry, (1, 1), 1, count, False)
+
+
+def layout(problem: Problem, form: Form) -> Layout:
+    """The planes that a problem needs."""
+    stride, _, dilation, _ = problem.geometry
+    channels, *kernel = problem.rows.shape[1:]
+    reach = [np.arange(kernel[i]) * dilation[i] for i in (0, 1)]
+    found = [_phases(reach[i] % stride[i]) for i in (0, 1)]
+    steps = reach[0] // stride[0], reach[1] // stride[1]
+    return Layout(
+        form=form,
+        units=-(-channels // form.group),
+        phases=(found[0][0], found[1][0]),
+        phase_of=(found[0][1], found[1][1]),
+        step_of=steps,
+        pitch=problem.window[1] + int(steps[1][-1]),
+    )
+
+
+def _phases(residues: Array) -> tuple[Array, Array]:
+    """The different residues, and which of them each is."""
+    if len(residues) == 1:
+        return residues, np.zeros(1, np.int64)
+    kinds, which = np.unique(residues, return_inverse=True)
+    return kinds, which
+
+
+def padded(values: Array, groups: int, rows: int) -> Array:
+    """Each group's entries along axis 0, followed by zeros up to `rows`."""
+    out = np.zeros((groups, rows, *values.shape[1:]), values.dtype)
+    out[:, : len(values) // groups] = values.reshape(groups, -1, *values.shape[1:])
+    return out.reshape(groups * rows, *values.shape[1:])
+
+
+def scalars(problem: Problem, form: Form, rows: int, units: int, take: int, shift: int) -> Array:
+    """The rows' operands, less `take` and times 2^shift, one scalar for each unit of channels.
+
+    Shapes: (groups * rows, units * kernel), units that do not exist being zeros.
+    """
+    count, channels, *kernel = problem.rows.shape
+    taps = kernel[0] * kernel[1]
+    element = np.dtype(form.element)
+    each = count // problem.groups
+    out = np.empty((problem.groups, rows, units, taps, form.group), element)
+    out[:, each:] = 0
+    given = problem.rows.reshape(problem.groups, each, channels, taps)
+    if taps == 1:
+        flat = out.reshape(problem.groups, rows, -1)
+        flat[:, :each, :channels] = given[..., 0]
+        flat[:, :each, channels:] = 0
+    else:
+        out[:, :each, channels // form.group :] = 0
+        for i in range(form.group):
+            out[:, :each, : len(range(i, channels, form.group)), :, i] = given[
+                :, :, i :: form.group
+            ]
+    if take:
+        out -= np.array(take).astype(element)  # modulo 2^8, where the difference is in range
+    if shift:
+        out <<= shift
+    made = out.reshape(problem.groups * rows, -1)
+    return made if form.group == 1 else made.view(f"i{form.group * element.itemsize}")
+
+
+def convert(array: IntArray, form: Form, take: int) -> Array:
+    """The lanes' operands as elements, less `take`, contiguous; a copy only if need be."""
+    element = np.dtype(form.element)
+    out = array.astype(element, order="C", copy=False)
+    # modulo 2^8, where the difference is in range
+    return out - np.array(take).astype(element) if take else out
+
+
+def pixels(problem: Problem, form: Form, take: int) -> Array:
+    """The lanes' operands as flat units, where images are single pixels."""
+    lanes = problem.lanes
+    rest = -lanes.shape[1] % form.group
+    if rest:
+        lanes = np.concatenate([lanes, np.zeros_like(lanes, shape=(len(lanes), rest, 1, 1))], 1)
+    flat = convert(lanes, form, take).reshape(-1)
+    return flat if form.group == 1 else flat.view(f"i{form.group * flat.itemsize}")
+
+
+def limits(
+    problem: Problem, plan: Layout, low: int, high: int, largest: int, rows: int, across: int
+) -> Array:
+    """From where the register cannot reach a rail within a segment, as int32.
+
+    By row, (groups * rows, segments, 2), if the rows are the weights; else by lane of each tile,
+    (tiles, segments, 2, across). `largest` is the largest input, in size.
+    """
+    excursion = excursions(problem.weights, plan.segment * plan.form.group * plan.taps) * largest
+    safe = np.stack([low + excursion, high - excursion], axis=-1)
+    safe = safe.clip(-(2**31), 2**31 - 1).astype(np.int32)
+    if problem.lanes_are_inputs:
+        return padded(safe, problem.groups, rows)
+    whole = -(-len(safe) // across)
+    tiles = padded(safe, 1, whole * across).reshape(whole, across, -1, 2)
+    return np.ascontiguousarray(tiles.transpose(0, 2, 3, 1))

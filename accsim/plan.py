@@ -1,0 +1,210 @@
+"""Which kernel computes which channels of a call, and why. Nothing here changes a result."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from accsim._check import IntArray
+from accsim.bounds import magnitude
+from accsim.errors import HostWidthError
+from accsim.layer import IntLayer
+from accsim.spec import Accumulator, IntSpec, Overflow
+
+__all__ = ["Call", "Part", "Plan", "plan"]
+
+WRAPPED = "wrapping at every step is the exact sum modulo 2^bits"
+SPLIT = 4  # certified channels are computed apart if they are at least 1/4 of all
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One pass over some channels.
+
+    work: "exact" (the exact sum is the answer), "saturate" or "count" (every step is taken; count
+    also finds the overflows), "peaks" (exact running sums), "all" (every field of `Run`).
+    form: how operands and registers lie in vectors: "int8x4", "int16", "int16x2", "float64", or
+    "portable" for plain loops.
+    """
+
+    work: str
+    form: str
+    channels: tuple[int, ...] | None  # None: all
+    why: str
+
+    def __str__(self) -> str:
+        which = "all channels" if self.channels is None else f"{len(self.channels)} channels"
+        return f"{self.work} in {self.form}, {which}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a call does: its parts, and the ranges of the arrays that they were chosen for."""
+
+    parts: tuple[Part, ...]
+    inputs: IntSpec
+    weights: IntSpec
+
+    def __str__(self) -> str:
+        ranges = f"inputs {self.inputs.describe()}, weights {self.weights.describe()}"
+        return "\n".join([ranges, *(str(part) for part in self.parts)])
+
+
+def plan(
+    layer: IntLayer,
+    inputs: IntSpec,
+    accumulator: Accumulator,
+    *,
+    counts: bool = True,
+    peaks: bool = True,
+) -> Plan:
+    """Choose kernels for inputs in the range `inputs`, to find outputs, counts, peaks.
+
+    Peaks are asked for only together with counts.
+    """
+    rows = layer.rows
+    weights = IntSpec(int(rows.min()), int(rows.max())) if rows.size else IntSpec(0, 0)
+    if layer.pads or not inputs.contains_zero:
+        inputs = IntSpec(min(inputs.min, 0), max(inputs.max, 0))
+    call = Call(layer, inputs, weights, accumulator)
+    exact, stepped, why = _certified(call, counts)
+    parts = []
+    if exact is None or exact:
+        parts.append(Part("exact", call.forms("exact", proved=why != WRAPPED)[0], exact, why))
+    if stepped is None or stepped:
+        work = "count" if counts else "saturate"
+        parts.append(Part(work, call.forms(work)[0], stepped, "some input could reach a rail"))
+    if peaks and counts:
+        parts.append(Part("peaks", call.forms("peaks")[0], None, "every running sum is looked at"))
+    if any(part.form == "portable" for part in parts):
+        # plain loops find everything in one pass
+        work = "all" if counts else "exact" if stepped == () else "saturate"
+        parts = [Part(work, "portable", None, "no vector form holds these operands and sums")]
+    return Plan(tuple(parts), inputs, weights)
+
+
+def check_host(layer: IntLayer, accumulator: Accumulator) -> type[np.int32] | type[np.int64]:
+    """The lane type in which no intermediate of this simulation can overflow, whatever the data.
+
+    With total = |bias| + K·max|q|·max|x| over the declared ranges, every sum and every register
+    plus one product, also counted from the register's lowest value, is below 2^bits + total in
+    size; so 2^bits + total <= 2^31 allows int32 and <= 2^63 int64.
+
+    Raises: HostWidthError beyond that.
+    """
+    bias = 0 if layer.bias is None else magnitude(layer.bias)
+    total = bias + layer.taps * layer.weight_spec.magnitude * layer.input_spec.magnitude
+    reach = 2**accumulator.bits + total
+    if reach > 2**63:
+        raise HostWidthError(
+            f"2^{accumulator.bits} + {total}, the register's span plus the largest sum of"
+            f" {layer.taps} products of {layer.weight_spec} and {layer.input_spec},"
+            " must not exceed 2^63"
+        )
+    return np.int32 if reach <= 2**31 else np.int64
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The ranges of one call; with every product in [least, greatest], 0 included."""
+
+    layer: IntLayer
+    inputs: IntSpec
+    weights: IntSpec
+    accumulator: Accumulator
+
+    @property
+    def products(self) -> tuple[int, int]:
+        """Least and greatest product, or 0."""
+        corners = [
+            q * x
+            for q in (self.weights.min, self.weights.max)
+            for x in (self.inputs.min, self.inputs.max)
+        ]
+        return min(0, *corners), max(0, *corners)
+
+    @property
+    def reach(self) -> int:
+        """No exact running sum is larger in size."""
+        bias = self.layer.bias
+        return (0 if bias is None else magnitude(bias)) + self.layer.taps * max(
+            -self.products[0], self.products[1]
+        )
+
+    def forms(self, work: str, *, proved: bool = False) -> tuple[str, ...]:
+        """Every form in which this work is exact, the fastest first; plain loops always are.
+
+        Proved: no running sum leaves the rails.
+        """
+        from accsim.kernels.forms import host  # numba loads when first used
+
+        least, greatest = self.products
+        register, reach = self.accumulator, self.reach
+        words = all(s.min >= -(2**15) and s.max < 2**15 for s in (self.inputs, self.weights))
+        if work == "exact":  # int32 must hold the sums, or the bits that are asked for
+            fits = reach < 2**31 and (proved or register.min <= -reach)
+            fits |= register.max < 2**31
+            shift = byte_shift(self.inputs, self.weights)
+            pair = 0 if shift is None else 2 * (self.inputs.max - shift) * self.weights.magnitude
+            quick = host().dot_bytes or (host().dot_pairs and pair < 2**15)
+            right = {
+                "int8x4": fits and shift is not None and quick,
+                "int16x2": fits and words,
+                "float64": reach <= 2**53,
+            }
+        elif work == "peaks":  # lanes must hold every running sum
+            right = {"int16x2": words and reach < 2**31, "float64": reach <= 2**53}
+        else:  # lanes must hold the register, and in int32 and float64 the sum before it is cut
+            low, high = register.min + least, register.max + greatest
+            narrow = register.bits <= 16 and least >= -(2**15) and greatest < 2**15
+            right = {
+                "int16": words and narrow,
+                "int16x2": words and low >= -(2**31) and high < 2**31,
+                "float64": 2**register.bits + reach <= 2**53,
+            }
+        usable = _vectors() and self.layer.taps > 0
+        return (*(form for form in right if usable and right[form]), "portable")
+
+
+def byte_shift(inputs: IntSpec, weights: IntSpec) -> int | None:
+    """What to take from inputs so that they are uint8 beside int8 weights; None if impossible."""
+    shift = 0 if inputs.min >= 0 and inputs.max <= 255 else inputs.min
+    fits = inputs.max - shift <= 255 and weights.min >= -128 and weights.max <= 127
+    return shift if fits else None
+
+
+Channels = tuple[int, ...] | None
+
+
+def _certified(call: Call, counts: bool) -> tuple[Channels, Channels, str]:
+    """Channels whose exact sum is the answer, the others, and why."""
+    register, layer = call.accumulator, call.layer
+    if register.overflow is Overflow.WRAP and not counts:
+        return None, (), WRAPPED
+    if register.min <= -call.reach and call.reach <= register.max:
+        return None, (), "by the ranges of the operands no running sum reaches a rail"
+    from accsim.kernels.portable import sign_sums
+
+    positive, negative = sign_sums(layer.rows)
+    up, down = call.inputs.max, -call.inputs.min
+    bias: IntArray = np.zeros(1, np.int64) if layer.bias is None else layer.bias
+    high = bias + positive * up + negative * down
+    low = bias - positive * down - negative * up
+    safe = (register.min <= low) & (high <= register.max)
+    if safe.all():
+        return None, (), "by its weights no running sum of any channel reaches a rail"
+    if layer.groups > 1 or safe.sum() * SPLIT < len(safe):
+        return (), None, ""
+    apart = tuple(np.flatnonzero(safe).tolist()), tuple(np.flatnonzero(~safe).tolist())
+    return *apart, "by their weights no running sum of these channels reaches a rail"
+
+
+@cache
+def _vectors() -> bool:
+    """Whether vector kernels can run: the compiler is on."""
+    from numba import config
+
+    return not config.DISABLE_JIT and sys.byteorder == "little"
