@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 DEMO := accsim-demo
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench exactness clean
 
 demo: $(READY)  ## train digits to fit a narrow register, prove it, simulate it
 	$(BIN)/accsim demo --out $(DEMO)
@@ -17,8 +17,11 @@ check: $(READY)  ## lint, format, strict types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## throughput beside numpy and torch, in one run
-	$(BIN)/python benchmarks/throughput.py
+bench: $(READY)  ## throughput beside numpy and torch, in one run (bench.json, bench.png)
+	$(BIN)/python benchmarks/throughput.py --json bench.json --plot bench.png
+
+exactness: $(READY)  ## ten million random cases through every kernel (a quarter of an hour)
+	$(BIN)/python benchmarks/exactness.py
 
 # Built anew only when the pins change; torch goes first, alone, so that the pin chooses it.
 $(READY): constraints.txt pyproject.toml
@@ -29,4 +32,4 @@ $(READY): constraints.txt pyproject.toml
 	touch $@
 
 clean:  ## remove what make made
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) bench.json bench.png

@@ -236,7 +236,6 @@ def _launch(
         stores=vector.WORKS[kernel.work],
         main=tile.address,
         cruise=0,
-        locate=0,
         tile_rows=tile.rows,
         tile_lanes=tile.lanes,
         blocks=lay.units if paired else lay.units * lay.taps,
@@ -251,9 +250,6 @@ def _launch(
         high=accumulator.max,
     )
     safe = np.empty(0, np.int32)
-    if kernel.work == "count":
-        locate = tiles.compile_tile(replace(kernel, work="locate"), target, *size)
-        work = work._replace(locate=locate.address)
     if kernel.work in ("saturate", "count") and paired:
         largest = plan.inputs.magnitude
         low, high = accumulator.min, accumulator.max

@@ -1,6 +1,6 @@
-"""Throughput of the simulator beside numpy and torch: correctness first, one interleaved run.
+"""Throughput of the simulator beside numpy, torch and plain loops: right first, then timed.
 
-python benchmarks/throughput.py [--json FILE]
+python benchmarks/throughput.py [--quick] [--only NAME ...] [--json FILE] [--plot FILE]
 """
 
 from __future__ import annotations
@@ -8,101 +8,199 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
-import time
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numba
-import numpy as np
+import certificates
+import convolutions
+import processes
+import products
+import scaling
 import torch
+from contenders import apytypes
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from roofline import roofline
+from workload import Goal, Workload
 
-from accsim import Accumulator, IntLayer, arith, linear, signed, simulate
+from verification.bench import figure, machine, measure
 
-M, N, K, BITS = 256, 256, 1024, 16
-ROUNDS = 7
-RNG = np.random.default_rng(0)
+SCHEMA = "accsim.throughput/1"
+ROUNDS, QUICK_ROUNDS = 9, 3
+IDLE = 0.5  # a higher load before the run is worth a word
+ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1"}  # of numpy; torch is told by its own function
+WORKLOADS: dict[str, Callable[[bool], Workload]] = {
+    "wide": products.wide,
+    "deep": products.deep,
+    "seldom": products.seldom,
+    "four": products.four,
+    "safe": products.safe,
+    "long": products.long,
+    "certificates": certificates.certificates,
+    "conv": convolutions.convolution,
+    "depthwise": convolutions.depthwise,
+    "threads": scaling.two_threads,
+    "growth": scaling.growth,
+    "limited": scaling.limited,
+}
+OTHERS = ("avx2", "startup", "memory", "roofline")
+NAMES = (*(name for name in WORKLOADS if name != "limited"), *OTHERS)
+
+Json = dict[str, Any]
 
 
-def check(x: np.ndarray, w: np.ndarray) -> None:
-    """Refuse to report on a simulator that is wrong: 64 outputs of each mode by the definition."""
-    for mode in ("wrap", "saturate"):
-        accumulator = Accumulator(BITS, mode)
-        fast = linear(x, w, accumulator)
-        for row, channel in zip(RNG.integers(0, M, 64), RNG.integers(0, N, 64), strict=True):
-            slow = arith.fold(w[channel].tolist(), x[row].tolist(), accumulator)
-            if fast[row, channel] != slow.output:
-                raise SystemExit(f"wrong result at [{row}, {channel}], {mode}: nothing is reported")
-
-
-def contenders(x: np.ndarray, w: np.ndarray) -> dict[str, Callable[[int], object]]:
-    """What is timed, by name; each takes the number of threads."""
-    layer = IntLayer(w, weight_spec=signed(8), input_spec=signed(8))
-    x64, w64 = x.astype(np.int64), w.astype(np.int64)
-    x32, w32 = torch.from_numpy(x).float(), torch.from_numpy(w).float()
-
-    def ours(mode: str, all_fields: bool) -> Callable[[int], object]:
-        accumulator = Accumulator(BITS, mode)
-
-        def call(threads: int) -> object:
-            numba.set_num_threads(threads)
-            if all_fields:
-                return simulate(layer, x, accumulator)
-            return linear(x, w, accumulator)
-
-        return call
-
-    def torch_matmul(threads: int) -> object:
-        torch.set_num_threads(threads)
-        return x32 @ w32.T
-
-    return {
-        **{f"accsim {mode}": ours(mode, False) for mode in ("wrap", "saturate")},
-        **{f"accsim {mode}, all of Run": ours(mode, True) for mode in ("wrap", "saturate")},
-        "numpy int64 matmul (always one thread)": lambda threads: x64 @ w64.T,
-        "torch float32 matmul": torch_matmul,
+def run(workload: Workload, rounds: int) -> tuple[Json, list[Json]]:
+    """Check every contender, time them in turn: figures, and goals with what was reached."""
+    right = {}
+    for name, contender in workload.contenders.items():
+        right[name] = contender.is_right()
+        if not right[name] and not contender.may_err:
+            raise SystemExit(f"wrong result of {name}: nothing is reported")
+    times = measure({name: c.call for name, c in workload.contenders.items()}, rounds)
+    figures = {
+        name: {**figure(contender.macs, times[name]), "right": right[name]}
+        for name, contender in workload.contenders.items()
     }
+    return figures, [reached(goal, figures) for goal in workload.goals]
+
+
+def reached(goal: Goal, figures: Json) -> Json:
+    """The ratio of medians, of speeds, or of times where it must not be too large either.
+
+    `rounds_median` is the median of the ratios within each round.
+    """
+    ours, other = figures[goal.ours]["seconds"], figures[goal.other]["seconds"]
+    above, below = (other, ours) if goal.most is None else (ours, other)
+    ratio = statistics.median(above) / statistics.median(below)
+    paired = [a / b for a, b in zip(above, below, strict=False)]
+    return {
+        "case": goal.case,
+        "ours": goal.ours,
+        "other": goal.other,
+        "value": ratio,
+        "rounds_median": statistics.median(paired),
+        "unit": "×",
+        "least": goal.least,
+        "most": goal.most,
+        "met": goal.least <= ratio and (goal.most is None or ratio <= goal.most),
+    }
+
+
+def collect(names: list[str], quick: bool, rounds: int, console: Console) -> Json:
+    """Everything that is asked for, one workload after another."""
+    torch.set_num_threads(1)
+    report: Json = {"schema": SCHEMA, "figures": {}, "goals": [], "roofline": []}
+    report["machine"] = {
+        **machine(),
+        "torch": torch.__version__,
+        "torch_capability": torch.backends.cpu.get_cpu_capability(),
+        "apytypes": getattr(apytypes(), "__version__", None),
+    }
+    report["rounds"], report["quick"] = rounds, quick
+    report["load_before"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    for name in names:
+        console.print(f"{name} ...", style="dim")
+        if name in WORKLOADS:
+            report["figures"][name], goals = run(WORKLOADS[name](quick), rounds)
+            report["goals"] += goals
+        elif name == "avx2":
+            limited = processes.avx2(Path(__file__), rounds)
+            report["avx2_machine"] = limited["machine"]
+            report["figures"][name] = limited["figures"]["limited"]
+            report["goals"] += limited["goals"]
+        elif name == "startup":
+            report["goals"] += processes.startup(rounds)
+        elif name == "memory":
+            report["goals"] += processes.memory()
+        else:
+            report["roofline"] = roofline(quick, rounds)
+    return report
+
+
+def show(report: Json, console: Console) -> None:
+    """Machine, figures, roofline, goals."""
+    console.print(", ".join(f"{key} {value}" for key, value in report["machine"].items()))
+    if (report["load_before"] or 0) > IDLE:
+        console.print(
+            f"load {report['load_before']:.1f} before the run: other work shares the cores, figures"
+            " are too low, ratios of two threads most of all"
+        )
+    made = _table("GMAC/s", "workload", "", "median", "lowest", "highest", "rounds", "right")
+    for workload, figures in report["figures"].items():
+        for name, found in figures.items():
+            speeds = (f"{found[key]:.2f}" for key in ("median", "lowest", "highest"))
+            right = "yes" if found["right"] else "NO"
+            made.add_row(workload, name, *speeds, str(found["rounds"]), right)
+        made.add_section()
+    _print(console, made)
+    made = _table(
+        "Share of the vector arithmetic limit: whole call, one thread; over 100%: skipped steps",
+        *("kernel", "instructions per MAC", "limit", "achieved", "share"),
+    )
+    for row in report["roofline"]:
+        speeds = (row["limit_gmac_per_s"], row["achieved_gmac_per_s"])
+        shown = [f"{row['instructions_per_mac']:.4f}", *(f"{speed:.1f}" for speed in speeds)]
+        made.add_row(row["case"], *shown, f"{row['share']:.0%}")
+    _print(console, made)
+    title = "Targets (not judged: the shapes are small)" if report["quick"] else "Targets"
+    made = _table(title, "case", "beside", "target", "measured", "met")
+    for row in report["goals"]:
+        made.add_row(*_goal(row))
+    _print(console, made)
+
+
+def _goal(row: Json) -> tuple[str, str, str, str, str]:
+    if "failed" in row:
+        return row["case"], "", "", " ".join(row["failed"]), "not measured"
+    unit, bounds = row["unit"], []
+    if row.get("least") is not None:
+        bounds.append(f">= {row['least']:g}")
+    if row.get("most") is not None:
+        bounds.append(f"<= {row['most']:g}")
+    beside = row.get("other", "") if row.get("most") is None else ""
+    met = "yes" if row["met"] else "NO"
+    return row["case"], beside, f"{', '.join(bounds)} {unit}", f"{row['value']:.3g} {unit}", met
+
+
+def _print(console: Console, made: Table) -> None:
+    if made.row_count:
+        console.print(made)
+
+
+def _table(title: str, *columns: str) -> Table:
+    made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
 
 
 def main() -> None:
-    """Time every contender with one and two threads in turn, print medians and spreads."""
+    """Parse, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="also write the report to this file")
+    parser.add_argument("--plot", type=Path, help="also draw cost growth and shares of the limit")
+    parser.add_argument("--quick", action="store_true", help="small shapes, no other processes")
+    parser.add_argument("--only", nargs="+", choices=(*NAMES, "limited"), help="only these")
+    parser.add_argument("--rounds", type=int, help=f"rounds; {ROUNDS}, or {QUICK_ROUNDS} if quick")
     arguments = parser.parse_args()
-    x, w = (RNG.integers(-128, 128, shape).astype(np.int8) for shape in ((M, K), (N, K)))
-    check(x, w)
-    calls = contenders(x, w)
-    threads = [t for t in (1, 2) if t <= numba.config.NUMBA_NUM_THREADS]
-    times: dict[tuple[str, int], list[float]] = {(name, t): [] for name in calls for t in threads}
-    for name, count in times:
-        calls[name](count)  # compile and warm up
-    for _ in range(ROUNDS):
-        for (name, count), seen in times.items():
-            start = time.perf_counter()
-            calls[name](count)
-            seen.append(time.perf_counter() - start)
-    speed = {
-        key: [M * N * K / t / 1e9 for t in sorted(seen, reverse=True)]
-        for key, seen in times.items()
-    }
-    machine = {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "processor": numba.config.CPU_NAME
-        or numba.core.registry.cpu_target.target_context.codegen().magic_tuple()[1],
-        "numpy": np.__version__,
-        "numba": numba.__version__,
-        "torch": torch.__version__,
-    }
-    print(f"int8 x int8, M={M} N={N} K={K}, P={BITS}; GMAC/s, median of {ROUNDS} (lowest-highest)")
-    print(", ".join(f"{key} {value}" for key, value in machine.items()))
-    for (name, count), seen in speed.items():
-        low, middle, high = seen[0], statistics.median(seen), seen[-1]
-        print(f"  {name:40} {count} threads  {middle:7.2f} ({low:.2f}-{high:.2f})")
+    if not os.environ.keys() >= ONE_BLAS_THREAD.keys():  # must be set before numpy loads
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ONE_BLAS_THREAD})
+    quick = arguments.quick
+    rounds = arguments.rounds or (QUICK_ROUNDS if quick else ROUNDS)
+    names = arguments.only or [n for n in NAMES if not (quick and n in OTHERS[:3])]
+    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    report = collect(names, quick, rounds, console)
+    show(report, console)
     if arguments.json:
-        figures = {f"{name}, {count} threads": seen for (name, count), seen in speed.items()}
-        arguments.json.write_text(json.dumps({"machine": machine, "gmac_per_s": figures}, indent=1))
+        arguments.json.write_text(json.dumps(report, indent=1))
+    if arguments.plot:
+        from plots import plot
+
+        plot(arguments.plot, report)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from accsim.errors import (
     ShapeError,
     SpecError,
 )
+from accsim.simulate import most_threads
 from verification import decide, worst_inputs
 
 REGISTER = Accumulator(8)
@@ -149,6 +150,24 @@ CASES = [
         lambda: simulate(layer(), [[3, 2], [-1, 0]], REGISTER),
         RangeError,
         "x[1, 0] is -1, outside UINT4 [0, 15]",
+    ),
+    (
+        "no threads",
+        lambda: simulate(layer(), X, REGISTER, threads=0),
+        SpecError,
+        f"threads must be an integer from 1 to {most_threads()}, not 0",
+    ),
+    (
+        "threads a float",
+        lambda: linear(X, W, REGISTER, threads=1.0),
+        SpecError,
+        f"threads must be an integer from 1 to {most_threads()}, not 1.0",
+    ),
+    (
+        "too many threads",
+        lambda: conv2d(IMAGE, KERNEL, REGISTER, threads=10**6),
+        SpecError,
+        f"threads must be an integer from 1 to {most_threads()}, not 1000000",
     ),
     (
         "x unsigned 64 above",

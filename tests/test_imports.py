@@ -18,6 +18,7 @@ ALLOWED = {
 }
 # Modules that need an extra, and import it only inside the functions that do.
 WHEN_USED = {
+    "verification/bench.py": {"numba"},
     "verification/demo.py": {"torch", "a2qplus", "sklearn"},
     "verification/plot.py": {"matplotlib"},
 }

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 import accsim
+from accsim import spec
 from accsim.errors import AccsimError, LayerFileError
 from accsim.files import read_array, read_arrays, write_arrays
 from accsim.layer import IntLayer
@@ -167,6 +168,36 @@ def demo(
     )
     if as_json:
         _print_json(result)
+
+
+@app.command()
+def bench(
+    m: Annotated[int, typer.Option(help="Inputs.")] = 256,
+    n: Annotated[int, typer.Option(help="Output channels.")] = 256,
+    k: Annotated[int, typer.Option(help="Taps.")] = 1024,
+    bits: Bits = 16,
+    overflow: Rule = Overflow.SATURATE,
+    unsigned: Unsigned = False,
+    weight_bits: Annotated[int, typer.Option(help="Width of the signed weights.")] = 8,
+    input_bits: Annotated[int, typer.Option(help="Width of the inputs.")] = 8,
+    unsigned_inputs: Annotated[
+        bool, typer.Option("--unsigned-inputs", help="Inputs without negative values.")
+    ] = False,
+    threads: Annotated[int, typer.Option(help="Threads of the simulator.")] = 1,
+    repeats: Annotated[int, typer.Option(help="Rounds, at least 7.")] = 7,
+    as_json: AsJson = False,
+) -> None:
+    """Check the simulator on random operands, then time it beside numpy."""
+    from verification import bench as timing
+
+    inputs = spec.unsigned(input_bits) if unsigned_inputs else spec.signed(input_bits)
+    register = Accumulator(bits, overflow, signed=not unsigned)
+    setup = timing.Setup(m, n, k, register, spec.signed(weight_bits), inputs, threads, repeats)
+    content = timing.bench(setup)
+    if as_json:
+        _print_json(content)
+    else:
+        Console().print(timing.bench_table(content))
 
 
 def main() -> None:

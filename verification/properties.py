@@ -62,8 +62,9 @@ def assert_kernels_agree(
     chosen = plan(layer, inputs, accumulator)
 
     def fill(tried: Plan) -> dict[str, IntArray]:
-        kinds = dict.fromkeys(FIELDS, np.int64) | dict.fromkeys(FIELDS[1:3], np.int32)
-        results = {field: np.zeros(shape, kind) for field, kind in kinds.items()}
+        small = np.int32 if accumulator.max < 2**31 else np.int64
+        kinds = (small, np.int32, np.int32, np.int64, np.int64)
+        results = {f: np.zeros(shape, kind) for f, kind in zip(FIELDS, kinds, strict=True)}
         results["first_overflow"][...] = -1
         if results["output"].size:
             execute(tried, layer, x, accumulator, threads, results)

@@ -250,8 +250,6 @@ class _Code:
             return [self.saturated(state[0], row, lanes)[0]]
         kept, agrees = self.counted(state[0], row, lanes)
         counted = self.count(state[1], agrees)
-        if work == "count":
-            return [kept, counted]
         still = self.b.select(agrees, state[2], ir.Constant(self.vector, None))
         before = self.b.fadd(state[3], still) if self.floats else self.b.add(state[3], still)
         return [kept, counted, still, before]

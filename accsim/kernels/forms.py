@@ -7,7 +7,7 @@ from functools import cache
 
 from numba.core.registry import cpu_target
 
-FIELDS = {"exact": 1, "saturate": 1, "cruise": 1, "count": 2, "locate": 4, "peaks": 3}
+FIELDS = {"exact": 1, "saturate": 1, "cruise": 1, "count": 4, "peaks": 3}
 
 REGISTER = (
     "low",  # the rails as lanes hold them
@@ -55,14 +55,14 @@ FORMS = {
 class Kernel:
     """What a tile computes.
 
-    work: "exact" (sums), "saturate", "count" (and agreeing steps), "locate" (and the steps before
-    the first overflow), "peaks" (sums, lowest, highest), "cruise" (sums, segment by segment, while
-    the register keeps clear of the rails).
+    work: "exact" (sums), "saturate", "count" (the register, steps that did not overflow, whether
+    none has, steps before the first that did), "peaks" (sums, lowest, highest), "cruise" (sums,
+    segment by segment, while the register keeps clear of the rails).
     """
 
     work: str
     form: str
-    wraps: bool = False  # count, locate: the register wraps
+    wraps: bool = False  # count: the register wraps
     clamps: bool = False  # int16: the lowest rail is above that of the lane
     lanes_unsigned: bool = False  # int8x4: the lanes are uint8 and the rows int8, or the reverse
     lane_limits: bool = False  # cruise: limits by lane, or by row

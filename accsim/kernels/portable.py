@@ -25,6 +25,7 @@ Array = Any  # numba types its arguments itself
 LANES = 128  # output positions in a panel
 CHANNELS = 128  # output channels that share a gathered panel
 TAPS = 256  # taps in a panel
+BLOCK = 2**15  # 16-bit entries whose sum fits int32
 
 
 def _locate(first: int, window: Array, geometry: Array, strides: Array, lanes: Array) -> None:
@@ -264,14 +265,19 @@ def sign_sums(rows: Array) -> tuple[Array, Array]:
     """Sums of the positive and of the negative entries of each row (C, K), both without sign."""
     positive = np.zeros(len(rows), np.int64)
     negative = np.zeros(len(rows), np.int64)
+    block = BLOCK if rows.itemsize <= 2 else 1
     for c in range(len(rows)):
-        total, size = np.int64(0), np.int64(0)
-        row = rows[c]
-        for k in range(len(row)):
-            weight: Array = np.int64(row[k])  # int() keeps int8, where abs(-128) is -128
-            total += weight
-            size += abs(weight)
-        positive[c], negative[c] = (size + total) // 2, (size - total) // 2
+        for k in range(0, rows.shape[1], block):
+            if rows.itemsize <= 2:  # int32 holds the sums of a block, and makes vector code
+                up, down = np.int32(0), np.int32(0)
+                for weight in rows[c, k : k + block]:
+                    up = np.int32(up + max(np.int32(weight), np.int32(0)))
+                    down = np.int32(down - min(np.int32(weight), np.int32(0)))
+                positive[c] += up
+                negative[c] += down
+            else:
+                positive[c] += max(np.int64(rows[c, k]), 0)
+                negative[c] -= min(np.int64(rows[c, k]), 0)
     return positive, negative
 
 

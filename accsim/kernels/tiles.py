@@ -37,7 +37,7 @@ def shape(kernel: Kernel, target: Target, rows: int, lanes: int) -> tuple[int, i
 
     shapes = [
         (height, vectors)
-        for vectors in range(1, 5)
+        for vectors in range(1, 10)
         for height in range(1, 9)
         if FIELDS[kernel.work] * height * vectors <= keep or height == vectors == 1
     ]

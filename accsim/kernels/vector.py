@@ -21,12 +21,12 @@ from numba.extending import intrinsic
 
 Array = Any  # numba types its arguments itself
 
+# Constants are passed on as np.int64(...): numba would compile a function anew for each literal.
 OVERFLOWS, BEGINS = 4, 5  # fields of a counting tile's state, after the four that it steps
 at = np.uintp  # an index that cannot be negative: loops over it become vector code
 
 SUM, COUNT, PEAKS = range(3)  # what a task stores: the register; also its overflows; its peaks
 WORKS = {"exact": SUM, "saturate": SUM, "count": COUNT, "peaks": PEAKS}
-CHUNK = 64  # steps between looks at the counts; where nothing begins, ever more
 MOST = 2**14  # steps that an int16 can count
 FIRST_WINDOW = 32  # steps within which forgetting is tried first
 REST = 32  # tiles that are stepped after forgetting has failed in one
@@ -67,7 +67,6 @@ class Work(NamedTuple):
     stores: int  # SUM, COUNT or PEAKS
     main: int
     cruise: int
-    locate: int
     tile_rows: int
     tile_lanes: int
     blocks: int  # of steps: of a tap, or of the taps of two channels
@@ -124,12 +123,13 @@ def lay_pixels(
 
 def excursions(weights: Array, span: int) -> Array:
     """Sums of sizes of weights (rows, taps) over segments of `span` taps."""
-    out = np.zeros((len(weights), -(-weights.shape[1] // span)), np.int64)
+    taps = weights.shape[1]
+    out = np.zeros((len(weights), -(-taps // span)), np.int64)
     for r in range(len(weights)):
         for s in range(out.shape[1]):
-            total: Array = np.int64(0)
-            for weight in weights[r, s * span : (s + 1) * span]:
-                total += abs(np.int64(weight))  # int() keeps int8, where abs(-128) is -128
+            total = np.int64(0)
+            for k in range(s * span, min((s + 1) * span, taps)):
+                total += abs(np.int64(weights[at(r), at(k)]))  # abs(int8(-128)) is -128
             out[r, s] = total
     return out
 
@@ -227,61 +227,34 @@ def _remembers(
 
 
 def _count(state: Array, arguments: Array, work: Work, first: int, blocks: int) -> None:
-    """Blocks of a counting tile; where a register overflows for the first time, the step as well.
+    """Blocks of a counting tile, as many at a time as its counters can take.
 
-    The search for that step costs more than the count: it goes on while registers begin to
-    overflow; in quiet stretches steps are only counted, and taken again if some register did begin.
+    state: register, agreeing steps, whether none has overflowed yet, steps before the first that
+    did; and over all: overflows, first overflow.
     """
     size = work.tile_rows * work.tile_lanes
-    agrees, before, saved = size, 3 * size, 6 * size
+    agrees, still, before = size, 2 * size, 3 * size
     overflows, begins = OVERFLOWS * size, BEGINS * size
-    shortest, most = max(1, CHUNK // work.block_steps), max(1, MOST // work.block_steps)
-    chunk, k, end, searches = shortest, first, first + blocks, True
-    while k < end:
-        begun = True
+    most = max(1, MOST // work.block_steps)
+    for k in range(first, first + blocks, most):
+        count = min(most, first + blocks - k)
         for i in range(size):
-            begun &= state[at(begins + i)] >= 0
-            state[at(saved + i)] = state[at(i)]
-        searches = searches and not begun
-        # once every register has overflowed, only the counters' width is a limit
-        count = min(most if begun else chunk, most, end - k)
-        steps = count * work.block_steps
-        fresh = _counted(state, arguments, work, searches, k, count)
-        if fresh and not searches:
-            for i in range(size):
-                state[at(i)] = state[at(saved + i)]
-            _counted(state, arguments, work, True, k, count)
+            state[at(agrees + i)] = 0
+            state[at(still + i)] = 1
+            state[at(before + i)] = 0
+        _steps(arguments, work.main, work, k, count)
         for i in range(size):
-            missed = steps - state[at(agrees + i)]
+            missed = count * work.block_steps - state[at(agrees + i)]
             state[at(overflows + i)] += missed
             if missed and state[at(begins + i)] < 0:
                 state[at(begins + i)] = k * work.block_steps + state[at(before + i)]
-        k += count
-        searches = fresh
-        chunk = shortest if fresh else 2 * chunk
-
-
-def _counted(
-    state: Array, arguments: Array, work: Work, searches: bool, first: int, count: int
-) -> bool:
-    """Run blocks that count agreeing steps; whether some register overflows for the first time."""
-    size = work.tile_rows * work.tile_lanes
-    agrees, still, before, begins = size, 2 * size, 3 * size, BEGINS * size
-    for i in range(size):
-        state[at(agrees + i)] = 0
-        state[at(still + i)] = 1
-        state[at(before + i)] = 0
-    _steps(arguments, work.locate if searches else work.main, work, first, count)
-    fresh = False
-    for i in range(size):
-        missed = state[at(agrees + i)] != count * work.block_steps
-        fresh |= missed & (state[at(begins + i)] < 0)
-    return fresh
 
 
 def _fold(state: Array, arguments: Array, work: Work, limit_bytes: int) -> None:
     """All steps of a tile; segments that cannot reach a rail as exact products."""
-    done, leap, first = 0, 1, 0
+    done: Array = np.int64(0)
+    leap: Array = np.int64(1)
+    first: Array = np.int64(0)
     while first < work.blocks:
         count = work.blocks - first
         if work.segments:
@@ -333,20 +306,20 @@ def _begin(
 
 def _store(
     state: Array,
-    field: int,
+    first: int,
     shape: Shape,
     work: Work,
     where: tuple[int, int, int, int, int],
     out: Array,
 ) -> None:
-    """A field of the tile to `out`.
+    """A field of the tile, which begins at `first` in its state, to `out`.
 
     where = (first lane, images and band rows of the block, rows of the tile, the entry of `out`
     for the tile's first row and the block's first image and pixel).
     """
     lane0, images, band, rows, start = where
+    pixel: Array = np.int64(1)
     width = work.tile_lanes
-    first = field * work.tile_rows * width
     if shape.tall * shape.pitch == 1:  # single pixels: a lane is an image
         count = min(width, images - lane0)
         to = start + lane0 * shape.image_step
@@ -363,7 +336,9 @@ def _store(
         if y < band and count > 0:
             to = start + image * shape.image_step + y * shape.out_width + column
             for r in range(rows):
-                _copy(state, first + r * width + p - lane0, count, out, to + r * shape.row_step, 1)
+                _copy(
+                    state, first + r * width + p - lane0, count, out, to + r * shape.row_step, pixel
+                )
         p += shape.pitch - column
 
 
@@ -394,7 +369,8 @@ def run(
     """
     parts = -(-shape.padded_rows // shape.task_rows)
     bands = -(-shape.out_height // shape.band)
-    state = np.zeros(7 * work.tile_rows * work.tile_lanes, wide.dtype)
+    tile = work.tile_rows * work.tile_lanes
+    state = np.zeros(6 * tile, wide.dtype)
     arguments = np.zeros(10, np.int64)
     arguments[0] = state.ctypes.data
     arguments[2] = scalars.shape[1]
@@ -439,14 +415,15 @@ def run(
                 to = first * shape.image_step + top * shape.out_width
                 to += (group * shape.rows + row0) * shape.row_step
                 where = (lane0, images, tall, rows, to)
+                start: Array = np.int64(0)
                 if work.stores == PEAKS:
-                    _store(state, 1, shape, work, where, low)
-                    _store(state, 2, shape, work, where, high)
+                    _store(state, tile, shape, work, where, low)
+                    _store(state, 2 * tile, shape, work, where, high)
                 else:
-                    _store(state, 0, shape, work, where, out)
+                    _store(state, start, shape, work, where, out)
                 if work.stores == COUNT:
-                    _store(state, OVERFLOWS, shape, work, where, overflows)
-                    _store(state, BEGINS, shape, work, where, begins)
+                    _store(state, OVERFLOWS * tile, shape, work, where, overflows)
+                    _store(state, BEGINS * tile, shape, work, where, begins)
 
 
 _compiled = njit(cache=True, nogil=True)
@@ -457,7 +434,6 @@ _steps = _compiled(_steps)
 _cruise = _compiled(_cruise)
 _remembers = _compiled(_remembers)
 _count = _compiled(_count)
-_counted = _compiled(_counted)
 _fold = _compiled(_fold)
 _copy = _compiled(_copy)
 _begin = _compiled(_begin)

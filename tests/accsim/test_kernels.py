@@ -1,8 +1,20 @@
 """The kernels as plain Python, and what they hold in memory."""
 
 import os
+import platform
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+
+import llvmlite.binding as llvm
+import pytest
+
+from accsim.kernels import emit
+from accsim.kernels.forms import Kernel, Target
+
+ROOT = Path(__file__).parents[2]
 
 SMALL = """
 import numpy as np
@@ -46,17 +58,24 @@ w = np.ones((8, 1024), np.int8)
 before = start()
 out = linear(x, w, a)
 print("linear", memory("VmHWM") - before - out.nbytes / 2**20)
+x = np.ones((2048, 4096), np.int8)
+w = np.ones((4096, 4096), np.int8)
+linear(x[:100, :128], w[:100, :128], a)
+before = start()
+out = linear(x, w, a)
+print("large", memory("VmHWM") - before - out.nbytes / 2**20)
 """
 
 
-def output(code, **environment):
-    """What a fresh interpreter prints."""
+def output(code, *, folder=ROOT, **environment):
+    """What a fresh interpreter prints, started in a folder."""
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         check=False,
         env=os.environ | environment,
+        cwd=folder,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.split("\n")
@@ -74,7 +93,7 @@ def test_kernels_keep_inside_their_arrays():
 
 def test_no_im2col_matrix_is_kept():
     """Beyond inputs and outputs a big batch needs less than 64 MiB."""
-    for line in output(BATCH)[:2]:
+    for line in output(BATCH)[:3]:
         name, extra = line.split()
         assert float(extra) < 64, name
 
@@ -83,3 +102,146 @@ def test_the_measure_sees_a_whole_matrix():
     """The test above can fail: a copy of all patches shows."""
     code = BATCH.replace("out = conv2d(", "y = np.ones((9, *x.shape), np.int8)\nout = conv2d(")
     assert float(output(code)[0].split()[1]) > 64
+
+
+# Two small layers and inputs through every kernel that accepts them.
+KERNELS = """
+import numpy as np
+from accsim import Accumulator, IntLayer, Overflow, between, signed, unsigned
+from verification.properties import assert_exact, assert_kernels_agree
+from accsim.kernels.forms import host
+rng = np.random.default_rng(3)
+tried = set()
+for inputs, weights in ((signed(8), signed(8)), (unsigned(4), signed(4)), (unsigned(8), signed(4))):
+    flat = IntLayer(rng.integers(weights.min, weights.max + 1, (37, 150)), weight_spec=weights,
+                    input_spec=inputs, bias=rng.integers(-30, 30, 37))
+    conv = IntLayer(rng.integers(weights.min, weights.max + 1, (6, 3, 3, 2)), weight_spec=weights,
+                    input_spec=inputs, stride=(1, 2), padding=1, groups=2)
+    x = rng.integers(inputs.min, inputs.max + 1, (21, 150))
+    images = rng.integers(inputs.min, inputs.max + 1, (2, 6, 7, 9))
+    for rule in Overflow:
+        for bits in (8, 16, 20, 40):
+            tried |= set(assert_kernels_agree(flat, x, Accumulator(bits, rule)))
+            tried |= set(assert_kernels_agree(conv, images, Accumulator(bits, rule)))
+    assert_exact(flat, x[:2], Accumulator(9, "saturate"))
+print(host().vector_bytes, host().dot_bytes, " ".join(sorted(tried)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "vector_bytes"),
+    [("x86-64", "", 16), ("nehalem", "+ssse3,+sse4.1", 16), ("haswell", "+avx2,+fma,+ssse3", 32)],
+)
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names processors of the x86-64 family")
+def test_kernels_under_restricted_features(name, features, vector_bytes):
+    """The same source is right on lesser processors."""
+    line = output(KERNELS, NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES=features)[0]
+    size, dot_bytes, *tried = line.split(" ", 2)
+    assert (int(size), dot_bytes) == (vector_bytes, "False")
+    for work in ("count int16", "saturate int16x2", "peaks float64", "exact int16x2"):
+        assert work in tried[0]
+
+
+def assembly(module, triple, cpu, features):
+    """Machine code as text for any processor this LLVM knows."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    target = llvm.Target.from_triple(triple).create_target_machine(cpu, features, opt=3)
+    return target.emit_assembly(llvm.parse_assembly(str(module)))
+
+
+ZEN4 = Target(
+    "x86_64-unknown-linux-gnu", frozenset(["avx512f", "avx512bw", "avx512vl", "avx512vnni"])
+)
+
+
+@pytest.mark.parametrize(("lanes_unsigned", "first"), [(True, "lanes"), (False, "rows")])
+def test_the_byte_product_of_avx512(lanes_unsigned, first):
+    """One vpdpbusd for each row, vector and tap; its unsigned operand is the second source."""
+    kernel = Kernel("exact", "int8x4", lanes_unsigned=lanes_unsigned)
+    text = assembly(emit.tile(kernel, ZEN4, 6, 2), ZEN4.triple, "znver4", "")
+    products = re.findall(r"vpdpbusd\t([^,]+), (%zmm\d+), %zmm\d+", text)
+    assert len(products) >= 12
+    broadcast = set(re.findall(r"vpbroadcastd\t\(.*\), (%zmm\d+)", text))
+    signed_side = {"rows": False, "lanes": True}[first]  # AT&T order: signed, unsigned, sum
+    for signed_one, unsigned_one in products:
+        assert (signed_one in broadcast or "{1to16}" in signed_one) == signed_side
+        assert (unsigned_one in broadcast) != signed_side
+
+
+def test_other_processors_get_their_own_instructions():
+    """Saturation of 16-bit lanes is one instruction wherever the processor has it."""
+    step = Kernel("saturate", "int16")
+    text = assembly(emit.tile(step, ZEN4, 4, 2), ZEN4.triple, "znver4", "")
+    assert re.search(r"vpaddsw\t.*%zmm", text)
+    plain = Target("x86_64-unknown-linux-gnu", frozenset())
+    text = assembly(emit.tile(step, plain, 4, 2), plain.triple, "x86-64", "")
+    assert re.search(r"\tpaddsw\t.*%xmm", text)
+    arm = Target("aarch64-unknown-linux-gnu", frozenset())
+    for kernel, name in ((step, "sqadd\tv"), (Kernel("exact", "int16x2"), "mla\tv")):
+        assert name in assembly(emit.tile(kernel, arm, 4, 2), arm.triple, "generic", "")
+
+
+def test_edits_are_seen_in_spite_of_the_cache(tmp_path):
+    """Compiled code on disk is used again, and is never older than its source."""
+    shutil.copytree(ROOT / "accsim", tmp_path / "accsim", ignore=shutil.ignore_patterns("*.pyc"))
+    code = """
+import numpy as np
+from accsim import Accumulator, linear
+from accsim.kernels import vector
+found = linear([[3, 4, 0, 0]], [[5, 6, 0, 0]], Accumulator(20, "saturate"))[0, 0]
+print(found, sum(vector.run.stats.cache_hits.values()))
+"""
+    kernels = tmp_path / "accsim" / "kernels"
+
+    def edit(name, old, new):
+        text = (kernels / name).read_text()
+        assert text.count(old) == 1
+        (kernels / name).write_text(text.replace(old, new))
+
+    def result():
+        return output(code, folder=tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache"))[0]
+
+    assert result() == "39 0"
+    assert result() == "39 1"
+    edit("vector.py", "start = row_starts[row + r]\n", "start = row_starts[row + r] + 1\n")
+    assert result() == "40 0"
+    edit("emit.py", "return b.add(register, self.pairs(row, lanes))", "return register")
+    edit("emit.py", "return b.add(register, self.pairs(b.bitcast(words, self.vector), ones))",
+         "return register")  # fmt: skip
+    assert result() == "1 1"
+
+
+def test_importing_does_not_load_numba():
+    """The compiler loads when it is first used."""
+    assert output("import sys, accsim; print('numba' in sys.modules)")[0] == "False"
+
+
+def test_tiles_keep_inside_their_operands():
+    """Lanes end where their buffer ends: nothing is read past the tile's reach beyond it."""
+    # operands that end exactly at a page that cannot be read would crash the process
+    code = """
+import mmap, ctypes
+import numpy as np
+from accsim import Accumulator, linear, conv2d
+page = mmap.PAGESIZE
+def at_the_edge(array):
+    size = -(-array.nbytes // page) * page
+    area = mmap.mmap(-1, size + page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(area))
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + size), page, 0) == 0
+    view = np.frombuffer(area, array.dtype, array.size, size - array.nbytes).reshape(array.shape)
+    view[...] = array
+    return view, area
+rng = np.random.default_rng(0)
+for taps, bits in ((63, 16), (64, 16), (65, 12), (66, 20), (3, 33), (1, 16)):
+    x, keep = at_the_edge(rng.integers(-128, 128, (5, taps)).astype(np.int8))
+    w, hold = at_the_edge(rng.integers(-128, 128, (35, taps)).astype(np.int16))
+    for rule in ("wrap", "saturate"):
+        linear(x, w, Accumulator(bits, rule))
+x, keep = at_the_edge(rng.integers(-128, 128, (1, 3, 9, 9)).astype(np.int16))
+w, hold = at_the_edge(rng.integers(-128, 128, (4, 3, 3, 3)).astype(np.int16))
+conv2d(x, w, Accumulator(16, "saturate"))
+print("ok")
+"""
+    assert output(code)[0] == "ok"

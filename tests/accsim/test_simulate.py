@@ -1,5 +1,8 @@
 """The simulator against the oracle, over every edge of the compiled kernels."""
 
+import os
+import subprocess
+import sys
 import threading
 from itertools import product
 from pathlib import Path
@@ -10,7 +13,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accsim import Accumulator, IntLayer, Overflow, conv2d, linear, signed, simulate, unsigned
+from accsim import (
+    Accumulator,
+    IntLayer,
+    Overflow,
+    between,
+    conv2d,
+    linear,
+    signed,
+    simulate,
+    unsigned,
+)
 from accsim.errors import HostWidthError
 from accsim.kernels.portable import CHANNELS, LANES, TAPS
 from accsim.plan import check_host
@@ -208,8 +221,86 @@ def test_host_limit(lane, beyond, rule):
         assert_exact(over, np.array([[spec.max], [0]]), register)
 
 
+@pytest.mark.parametrize("rule", list(Overflow))
+@pytest.mark.parametrize("bits", [12, 20, 60])
+def test_any_number_of_threads(bits, rule):
+    """Several threads share a call and give the same run; convolutions too."""
+    layer, x, register = case(700, 70, 65, bits, rule, bias=True)
+    conv = IntLayer(RNG.integers(-8, 8, (12, 9, 3, 3)), weight_spec=signed(4), input_spec=signed(4))
+    images = RNG.integers(-8, 8, (8, 9, 21, 19))
+    for one, inputs_of_it in ((layer, x), (conv, images)):
+        first, second = (simulate(one, inputs_of_it, register, threads=n) for n in (1, 2))
+        for field in FIELDS:
+            np.testing.assert_array_equal(getattr(first, field), getattr(second, field))
+
+
+def test_threads_are_those_of_numba():
+    """NUMBA_NUM_THREADS is the most and what is used if nothing is said."""
+    code = """
+from accsim import Accumulator, linear
+from accsim.simulate import most_threads
+print(most_threads())
+try: linear([[1]], [[1]], Accumulator(4), threads=2)
+except ValueError as error: print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"NUMBA_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split("\n")[:2] == ["1", "threads must be an integer from 1 to 1, not 2"]
+
+
+@pytest.mark.parametrize("kind", ["rows", "images"])
+def test_operands_larger_than_a_piece(kind):
+    """Sides that are packed piece by piece give what one output at a time gives."""
+    taps = 2**18 + 3  # ROW_BYTES and LANE_BYTES hold a few such rows
+    shapes = {"rows": (40, 2), "images": (2, 40)}[kind]
+    x, w = (RNG.integers(-128, 128, (n, taps)).astype(np.int8) for n in shapes)
+    w[:, ::7] = 0
+    for bits in (16, 24):
+        register = Accumulator(bits, "saturate")
+        whole = linear(x, w, register)
+        for i, j in product((0, 1, shapes[0] - 1), (0, 1, shapes[1] - 1)):
+            assert whole[i, j] == linear(x[i], w[j : j + 1], register)[0]
+    exact = x.astype(np.int64) @ w.T.astype(np.int64)
+    np.testing.assert_array_equal(linear(x, w, Accumulator(40)), exact)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_segments_stop_before_the_rail(sign):
+    """Registers that creep toward a rail, and touch it in the last step of a segment."""
+    register = Accumulator(20, "saturate")
+    for most in (127, 128):
+        weight = np.full((3, 100), -128)
+        weight[1] = 1
+        layer = IntLayer(weight, weight_spec=signed(8), input_spec=between(-128, 128))
+        x = np.full((40, 100), -sign * most)
+        x[:, 90:] *= -1
+        x[np.arange(40), np.arange(40) + 20] = sign
+        assert_exact(layer, x, register)
+        for field, expected in zip(FIELDS, answers(layer, x, register), strict=True):
+            np.testing.assert_array_equal(getattr(simulate(layer, x, register), field), expected)
+        np.testing.assert_array_equal(linear(x, weight, register), answers(layer, x, register)[0])
+
+
+def test_what_a_register_forgets():
+    """Values alone, where the last steps decide; where only one lane remembers; where all do."""
+    register = Accumulator(12, "saturate")
+    x = RNG.integers(-128, 128, (70, 600)).astype(np.int8)
+    weight = RNG.integers(-128, 128, (70, 600)).astype(np.int8)
+    for remembering in ([], [5], range(70)):
+        x[list(remembering), 1:] = 0
+        x[list(remembering), 0] = 1
+        run = simulate(IntLayer(weight, weight_spec=signed(8), input_spec=signed(8)), x, register)
+        np.testing.assert_array_equal(linear(x, weight, register), run.output)
+        assert (run.output[list(remembering)] == weight[:, 0]).all()
+
+
 def test_two_threads_at_once():
-    """Callers in several threads get right results, whatever pool numba found."""
+    """Callers in several threads get right results."""
     layer, x, register = case(200, 50, 64, 8, "saturate")
     expected, wrong = simulate(layer, x, register).output, []
 

@@ -67,6 +67,32 @@ def test_verify_shows_the_witness(command, folder):
     assert (answer.output, answer.first_overflow) == (witness["simulated"], witness["step"])
 
 
+def test_run_shows_its_plan(command, folder):
+    """Which kernels, for which channels, and why; nothing is run."""
+    np.savez(folder / "x.npz", a=np.array([[15, 0]]), b=np.array([[15, 15]]))
+    words = ("run", folder / "net", folder / "x.npz", "--bits", 6)
+    code, out, _ = command(*words, "--plan")
+    assert code == 0
+    assert out.splitlines()[0] == "a: inputs UINT4 [0, 15], weights [-1, 2]"
+    assert "count in int16, all channels: some input could reach a rail" in out
+    code, out, _ = command(*words, "--plan", "--json")
+    told = json.loads(out)
+    assert (code, told["schema"]) == (0, "accsim.plan/1")
+    assert [part["work"] for part in told["layers"]["b"]["parts"]] == ["count", "peaks"]
+    assert told["layers"]["b"]["inputs"] == [0, 15]
+
+
+def test_bench_is_checked_and_timed(command):
+    """The table and the JSON of one small shape."""
+    words = ("bench", "--m", 5, "--n", 7, "--k", 33, "--bits", 10)
+    code, out, _ = command(*words, "--json")
+    told = json.loads(out)
+    assert (code, told["schema"]) == (0, "accsim.bench/1")
+    code, out, _ = command(*words)
+    assert code == 0
+    assert "numpy" in out
+
+
 def test_run_simulates(command, folder):
     """Counts in the table and the JSON, and outputs in a file, as the library gives them."""
     x = np.array([[15, 15], [0, 1]])
@@ -99,7 +125,7 @@ def test_run_simulates(command, folder):
 
 def test_help_fits_one_screen(command):
     """--help for the command and each subcommand; the version."""
-    for words in ([], ["verify"], ["run"], ["demo"]):
+    for words in ([], ["verify"], ["run"], ["bench"], ["demo"]):
         code, out, _ = command(*words, "--help")
         assert code == 0
         assert "Usage" in out

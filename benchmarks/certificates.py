@@ -1,0 +1,96 @@
+"""What each certificate saves: the same calls with and without it, on data where it pays or not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from contenders import Call, Contender, values
+from products import safe_layer
+from workload import BYTE, SATURATE, Workload, shrink
+
+from accsim import Accumulator, linear
+from accsim.kernels import vector
+from accsim.plan import Call as Ranges
+
+PLAN = sys.modules["accsim.plan"]  # the package's `plan` is the function of that name
+
+
+@contextmanager
+def stepping(**changes: object) -> Iterator[None]:
+    """Calls inside do without segments or without forgetting."""
+    run = vector.run
+
+    def changed(begin: int, end: int, shape: object, work: vector.Work, *rest: object) -> None:
+        run(begin, end, shape, work._replace(**changes), *rest)
+
+    vector.run = changed
+    try:
+        yield
+    finally:
+        vector.run = run
+
+
+@contextmanager
+def uncertified() -> Iterator[None]:
+    """Calls inside do without the certificate of whole channels."""
+    certified = PLAN._certified
+
+    def nothing(call: Ranges, counts: bool) -> tuple[tuple[int, ...], None, str]:
+        return (), None, ""
+
+    PLAN._certified = nothing
+    try:
+        yield
+    finally:
+        PLAN._certified = certified
+
+
+def both(name: str, x: np.ndarray, w: np.ndarray, bits: int, without: object) -> dict:
+    """One call as it is, and inside `without`."""
+    register = Accumulator(bits, SATURATE)
+    right, macs = linear(x, w, register), len(x) * w.size
+    call: Call = values(x, w, register)
+
+    def less() -> object:
+        with without():  # type: ignore[operator]
+            return call()
+
+    return {
+        f"{name}, P={bits}": Contender(call, macs, right),
+        f"{name}, P={bits}, without": Contender(less, macs, right),
+    }
+
+
+def certificates(quick: bool) -> Workload:
+    """Channels of a trained layer; segments and forgetting, on uniform data and on small inputs."""
+    rng = np.random.default_rng(0)
+
+    def draw(low: int, high: int, *shape: int) -> np.ndarray:
+        return rng.integers(low, high + 1, shape).astype(np.int8)
+
+    m, n, k = shrink((1024, 512, 512), quick)
+    layer = safe_layer(quick)
+    inputs = rng.integers(0, 256, (m, layer.taps)).astype(np.uint8)
+    uniform = draw(BYTE.min, BYTE.max, m, k), draw(BYTE.min, BYTE.max, n, k)
+    deep = draw(BYTE.min, BYTE.max, 256, 1024), draw(BYTE.min, BYTE.max, 256, 1024)
+    small = draw(-8, 8, m, k), uniform[1]
+
+    def cut() -> object:
+        return stepping(segments=0)
+
+    def keep() -> object:
+        return stepping(forgets=False)
+
+    return Workload(
+        both("channels, trained layer", inputs, layer.weight, 16, uncertified)
+        | both("segments, uniform bytes", *uniform, 20, cut)
+        | both("segments, uniform bytes, K=1024", *deep, 20, cut)
+        | both("segments, small inputs", *small, 18, cut)
+        | both("forgetting, uniform bytes", *uniform, 12, keep)
+        | both("forgetting, uniform bytes", *uniform, 16, keep)
+        | both("forgetting, uniform bytes, K=1024", *deep, 16, keep)
+        | both("forgetting, small inputs", *small, 16, keep)
+    )

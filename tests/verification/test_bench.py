@@ -1,0 +1,143 @@
+"""`verification.bench`: what it reports, and that it refuses to report on a wrong simulator."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from accsim import Accumulator, linear, signed, simulate, unsigned
+from accsim.arith import fold
+from accsim.errors import SpecError
+from verification import bench as module
+from verification.bench import FIELDS, Setup, bench, bench_table, figure, measure
+
+SMALL = Setup(5, 7, 33, Accumulator(12, "saturate"))
+
+
+def test_the_report_is_plain_json_with_every_figure():
+    """Schema, machine, shape, plans and one figure for each contender, through JSON and back."""
+    content = bench(SMALL)
+    assert json.loads(json.dumps(content)) == content
+    assert content["schema"] == "accsim.bench/1"
+    assert content["shape"] == {"m": 5, "n": 7, "k": 33}
+    assert content["checked"] == {"numpy_steps": 35, "folded": 32}
+    assert set(content["plans"]) == {"values", "counts", "all"}
+    assert {"platform", "processor", "cores", "numpy", "numba"} <= content["machine"].keys()
+    assert len(content["gmac_per_s"]) == 5
+    for found in content["gmac_per_s"].values():
+        assert found["rounds"] == len(found["seconds"]) == 7
+        assert 0 < found["lowest"] <= found["median"] <= found["highest"]
+
+
+def test_the_table_has_a_row_for_each_figure():
+    """Names, shape and rounds are printed."""
+    console = Console(width=160, record=True, quiet=True)
+    content = bench(SMALL)
+    assert bench_table(content).row_count == 5
+    with console.capture():
+        console.print(bench_table(content))
+
+
+@pytest.mark.parametrize("overflow", ["wrap", "saturate"])
+@pytest.mark.parametrize("inputs", [signed(8), unsigned(8), unsigned(1), signed(16)])
+@pytest.mark.parametrize("bits", [8, 20, 40])
+def test_other_types_are_checked_too(overflow, inputs, bits):
+    """Any width, rule and range passes the check of the true simulator."""
+    bench(Setup(3, 4, 17, Accumulator(bits, overflow), signed(4), inputs))
+
+
+def off_by_one(function, name):
+    """A twin of simulate, wrong in one entry of one field."""
+
+    def twin(*arguments, **options):
+        run = function(*arguments, **options)
+        array = getattr(run, name)
+        if array is None:
+            return run
+        wrong = array.copy()
+        wrong.flat[-1] += 1
+        return dataclasses.replace(run, **{name: wrong})
+
+    return twin
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_wrong_field_is_refused(monkeypatch, name):
+    """One wrong entry of any field, and nothing is timed."""
+    monkeypatch.setattr(module, "simulate", off_by_one(simulate, name))
+    monkeypatch.setattr(module, "measure", lambda *_: pytest.fail("timed"))
+    with pytest.raises(RuntimeError, match=f"^wrong result of simulate, {name}: nothing is repo"):
+        bench(SMALL)
+
+
+def test_wrong_values_are_refused(monkeypatch):
+    """`linear` is checked by itself."""
+
+    def twin(x, w, accumulator, **options):
+        return linear(x, w, dataclasses.replace(accumulator, bits=13), **options)
+
+    monkeypatch.setattr(module, "linear", twin)
+    with pytest.raises(RuntimeError, match=r"^wrong result of linear: nothing is reported$"):
+        bench(SMALL)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_wrong_reference_is_refused(monkeypatch, name):
+    """The numpy step loop is compared with the definition, so that it cannot hide an error."""
+
+    def twin(weights, inputs, accumulator):
+        slow = fold(weights, inputs, accumulator)
+        return dataclasses.replace(slow, **{name: getattr(slow, name) + 1})
+
+    monkeypatch.setattr(module, "fold", twin)
+    with pytest.raises(RuntimeError, match=f"^wrong result of the numpy step loop, {name}: noth"):
+        bench(SMALL)
+
+
+def test_the_loop_without_fields_is_the_one_with():
+    """What is timed as the numpy step loop is what was checked."""
+    random = np.random.default_rng(1)
+    x, w = module.draw(random, signed(8), 6, 40), module.draw(random, signed(8), 5, 40)
+    for overflow in ("wrap", "saturate"):
+        accumulator = Accumulator(10, overflow)
+        right = module.step_fields(x, w, accumulator)["output"]
+        assert np.array_equal(module.step_loop(x, w, accumulator), right)
+
+
+def test_figures_of_given_times():
+    """Median, lowest and highest of 2 GMAC in 1, 4 and 2 seconds."""
+    assert figure(2 * 10**9, [1.0, 4.0, 2.0]) == {
+        "median": 1.0,
+        "lowest": 0.5,
+        "highest": 2.0,
+        "rounds": 3,
+        "seconds": [1.0, 4.0, 2.0],
+    }
+
+
+def test_calls_take_turns_and_slow_ones_fewer():
+    """Interleaved rounds, a warm-up that is not counted, three rounds beyond a second."""
+    now, order = [0.0], []
+
+    def call(name, seconds):
+        def run():
+            order.append(name)
+            now[0] += seconds
+
+        return run
+
+    calls = {"fast": call("fast", 0.5), "slow": call("slow", 1.5)}
+    times = measure(calls, 7, clock=lambda: now[0])
+    assert times == {"fast": [0.5] * 7, "slow": [1.5] * 3}
+    assert order == ["fast", "slow"] * 4 + ["fast"] * 4
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"m": 0}, {"k": -1}, {"repeats": 6}, {"threads": 0}, {"threads": 10**6}]
+)
+def test_sizes_have_bounds(wrong):
+    """At least seven rounds, one thread, one output and one step."""
+    with pytest.raises(SpecError, match=f"^{next(iter(wrong))} must"):
+        dataclasses.replace(SMALL, **wrong)
