@@ -1,4 +1,4 @@
-"""Run one part of a plan in vectors: sizes of tiles and tasks, in bounded memory."""
+"""Carry out a plan, a piece at a time in bounded memory: sizes of tiles, blocks and tasks."""
 
 from __future__ import annotations
 
@@ -193,9 +193,12 @@ def _pieces(problem: Problem, form: Form) -> Iterator[tuple[Problem, int]]:
     rows = len(problem.rows)
     if problem.groups == 1:
         rows = max(8, ROW_BYTES // (problem.rows[0].size * max(4, item) + 1))
-    images = max(1, LANE_BYTES // (problem.lanes[0].size * item + 1))
+    image_bytes = problem.lanes[0].size * item + 1
+    images = max(1, LANE_BYTES // image_bytes)
     if problem.single:
         images = max(256, images // 256 * 256)  # whole tiles
+    height, width = problem.window
+    band = height if problem.single else max(1, LANE_BYTES * height // image_bytes)
     for r in range(0, len(problem.rows), rows):
         for n in range(0, len(problem.lanes), images):
             piece = replace(
@@ -205,7 +208,25 @@ def _pieces(problem: Problem, form: Form) -> Iterator[tuple[Problem, int]]:
                 lanes=problem.lanes[n : n + images],
                 lane_starts=problem.lane_starts[n : n + images],
             )
-            yield piece, r * problem.row_step + n * problem.image_step
+            first = r * problem.row_step + n * problem.image_step
+            for top in range(0, height, band):
+                yield _band(piece, top, min(band, height - top)), first + top * width
+
+
+def _band(problem: Problem, top: int, height: int) -> Problem:
+    """Some rows of the output, from those rows of the images that they read."""
+    if height == problem.window[0]:
+        return problem
+    stride, padding, dilation, groups = problem.geometry
+    first = top * stride[0] - padding[0]
+    reach = (height - 1) * stride[0] + (problem.rows.shape[2] - 1) * dilation[0] + 1
+    begin = max(0, first)
+    return replace(
+        problem,
+        lanes=problem.lanes[:, :, begin : max(begin, first + reach)],
+        geometry=(stride, (begin - first, padding[1]), dilation, groups),
+        window=(height, problem.window[1]),
+    )
 
 
 def _launch(
@@ -217,48 +238,19 @@ def _launch(
     threads: int,
     results: Results,
 ) -> None:
-    """Pack one piece and run the kernel on it."""
-    form, target, groups = FORMS[kernel.form], host(), problem.groups
+    """Pack one piece and run the kernel on it, by several threads."""
+    form, target = FORMS[kernel.form], host()
     lay = pack.layout(problem, form)
-    rows = len(problem.rows) // groups
+    rows = len(problem.rows) // problem.groups
     kernel = replace(kernel, pixels=lay.taps == 1)
     lanes = len(problem.lanes) if problem.single else problem.window[0] * lay.pitch
-    size = tiles.shape(kernel, target, rows, lanes)
-    tile = tiles.compile_tile(kernel, target, *size)
+    tile = tiles.compile_tile(kernel, target, *tiles.shape(kernel, target, rows, lanes))
     shape = _shape(problem, lay, rows, tile, threads)
+    work, safe = _work(problem, plan, kernel, lay, shape, tile, accumulator)
     take = byte_shift(plan.inputs, plan.weights) if form.name == "int8x4" else 0
     assert take is not None, "the plan chose bytes"
     from_rows, from_lanes = (0, take) if problem.lanes_are_inputs else (take, 0)
     row_starts, lane_starts = _starts(problem, take)
-    # sums take whole units; steps through pairs take the taps of two channels at a time
-    paired = form.name == "int16x2" and kernel.work != "exact"
-    work = vector.Work(
-        stores=vector.WORKS[kernel.work],
-        main=tile.address,
-        cruise=0,
-        tile_rows=tile.rows,
-        tile_lanes=tile.lanes,
-        blocks=lay.units if paired else lay.units * lay.taps,
-        block_steps=2 * lay.taps if paired else 1,
-        block_scalars=lay.taps if paired else 1,
-        scalar_bytes=lay.unit_bytes,
-        segments=0,
-        segment_blocks=lay.segment,
-        lane_limits=not problem.lanes_are_inputs,
-        forgets=kernel.work == "saturate",
-        low=accumulator.min,
-        high=accumulator.max,
-    )
-    safe = np.empty(0, np.int32)
-    if kernel.work in ("saturate", "count") and paired:
-        largest = plan.inputs.magnitude
-        low, high = accumulator.min, accumulator.max
-        safe = pack.limits(problem, lay, low, high, largest, shape.padded_rows, tile.lanes)
-        limited = Kernel("cruise", form.name, lane_limits=work.lane_limits)
-        work = work._replace(
-            cruise=tiles.compile_tile(limited, target, *size).address,
-            segments=-(-lay.units // lay.segment),
-        )
     units = max(lay.units, work.segments * lay.segment)
     offsets = np.zeros((units, lay.taps), np.int64)
     offsets[: lay.units] = lay.offsets(shape.block_images * shape.tall * lay.pitch)
@@ -274,12 +266,51 @@ def _launch(
         scalars.view(np.uint8),
         offsets.reshape(-1),
         safe.reshape(-1),
-        pack.padded(row_starts, groups, shape.padded_rows),
+        pack.padded(row_starts, problem.groups, shape.padded_rows),
         lane_starts,
         register,
         np.empty(0, form.wide),
         *(results.get(name, np.empty(0, kind)) for name, kind in KINDS.items()),
     )
+
+
+def _work(
+    problem: Problem,
+    plan: Plan,
+    kernel: Kernel,
+    lay: Layout,
+    shape: vector.Shape,
+    tile: tiles.Tile,
+    accumulator: Accumulator,
+) -> tuple[vector.Work, Array]:
+    """What every tile does, and from where its registers cannot reach a rail within a segment."""
+    low, high = accumulator.min, accumulator.max
+    # sums take whole units; steps through pairs take the taps of two channels at a time
+    paired = kernel.form == "int16x2" and kernel.work != "exact"
+    work = vector.Work(
+        stores=vector.WORKS[kernel.work],
+        main=tile.address,
+        cruise=0,
+        tile_rows=tile.rows,
+        tile_lanes=tile.lanes,
+        blocks=lay.units if paired else lay.units * lay.taps,
+        block_steps=2 * lay.taps if paired else 1,
+        block_scalars=lay.taps if paired else 1,
+        scalar_bytes=lay.unit_bytes,
+        segments=0,
+        segment_blocks=lay.segment,
+        lane_limits=not problem.lanes_are_inputs,
+        forgets=kernel.work == "saturate",
+        low=low,
+        high=high,
+    )
+    if not paired or kernel.work == "peaks":
+        return work, np.empty(0, np.int32)
+    limited = Kernel("cruise", kernel.form, lane_limits=work.lane_limits)
+    cruise = tiles.compile_tile(limited, host(), tile.rows, tile.vectors)
+    work = work._replace(cruise=cruise.address, segments=-(-lay.units // lay.segment))
+    largest = plan.inputs.magnitude
+    return work, pack.limits(problem, lay, low, high, largest, shape.padded_rows, tile.lanes)
 
 
 def _lanes(

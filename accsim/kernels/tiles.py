@@ -15,10 +15,11 @@ from accsim.kernels.forms import FIELDS, FORMS, Kernel, Target
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A compiled tile: where it is, and its shape in rows and lanes."""
+    """A compiled tile: where it is, and its shape in rows, vectors and lanes."""
 
     address: int
     rows: int
+    vectors: int
     lanes: int
 
 
@@ -55,7 +56,7 @@ def compile_tile(kernel: Kernel, target: Target, height: int, vectors: int) -> T
     """The tile as machine code for this process."""
     address = _compile(emit.tile(kernel, target, height, vectors))
     across = 8 * target.vector_bytes // FORMS[kernel.form].bits
-    return Tile(address, height, vectors * across)
+    return Tile(address, height, vectors, vectors * across)
 
 
 def _compile(module: ir.Module) -> int:

@@ -19,6 +19,7 @@ from accsim import (
     Overflow,
     between,
     conv2d,
+    execute,
     linear,
     signed,
     simulate,
@@ -28,7 +29,7 @@ from accsim.errors import HostWidthError
 from accsim.kernels.portable import CHANNELS, LANES, TAPS
 from accsim.plan import check_host
 from verification import oracle
-from verification.properties import FIELDS, assert_exact
+from verification.properties import FIELDS, assert_exact, assert_kernels_agree
 from verification.strategies import accumulators, inputs, int_layers, int_specs
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden_mac.npz"
@@ -253,20 +254,27 @@ except ValueError as error: print(error)
     assert done.stdout.split("\n")[:2] == ["1", "threads must be an integer from 1 to 1, not 2"]
 
 
-@pytest.mark.parametrize("kind", ["rows", "images"])
-def test_operands_larger_than_a_piece(kind):
-    """Sides that are packed piece by piece give what one output at a time gives."""
-    taps = 2**18 + 3  # ROW_BYTES and LANE_BYTES hold a few such rows
-    shapes = {"rows": (40, 2), "images": (2, 40)}[kind]
-    x, w = (RNG.integers(-128, 128, (n, taps)).astype(np.int8) for n in shapes)
-    w[:, ::7] = 0
-    for bits in (16, 24):
-        register = Accumulator(bits, "saturate")
-        whole = linear(x, w, register)
-        for i, j in product((0, 1, shapes[0] - 1), (0, 1, shapes[1] - 1)):
-            assert whole[i, j] == linear(x[i], w[j : j + 1], register)[0]
-    exact = x.astype(np.int64) @ w.T.astype(np.int64)
-    np.testing.assert_array_equal(linear(x, w, Accumulator(40)), exact)
+@pytest.mark.parametrize("rule", list(Overflow))
+@pytest.mark.parametrize("limit", [1, 700, 5000])
+def test_any_size_of_pieces(limit, rule, monkeypatch):
+    """Rows, images and bands of large operands are packed piece by piece; every kernel, any cut."""
+    for name in ("ROW_BYTES", "LANE_BYTES", "BLOCK_BYTES"):
+        monkeypatch.setattr(execute, name, limit)
+    layer, x, register = case(300, 40, 33, 20, rule, bias=True)
+    assert_kernels_agree(layer, x, register)
+    for stride, padding, dilation in product((1, 3), (0, 2), (1, 2)):
+        conv = IntLayer(
+            RNG.integers(-8, 8, (6, 2, 3, 2)),
+            weight_spec=signed(4),
+            input_spec=signed(4),
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=2,
+        )
+        images = RNG.integers(-8, 8, (3, 4, 11, 9))
+        for bits in (8, 18, 40):
+            assert_kernels_agree(conv, images, Accumulator(bits, rule))
 
 
 @pytest.mark.parametrize("sign", [1, -1])
