@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from accsim import pack
 from accsim._check import IntArray
 from accsim.kernels import portable, tiles, vector
-from accsim.kernels.forms import FORMS, REGISTER, Form, Kernel, host
+from accsim.kernels.forms import FORMS, REGISTER, Kernel, host
 from accsim.layer import IntLayer
 from accsim.pack import Layout, Problem
 from accsim.plan import Part, Plan, byte_shift, check_host
@@ -22,8 +22,6 @@ __all__ = ["execute"]
 
 SMALL = 2**21  # fewer products than that are done by one thread
 
-ROW_BYTES = 2**23  # of the rows packed at a time
-LANE_BYTES = 2**23  # of the lanes' operands laid out at a time
 BLOCK_BYTES = 2**17  # of the planes of a block, so that they stay in the cache
 TASK_ROWS = 64  # a task has at least so many rows, or all
 TASKS = 4  # at least so many for each thread, where there are rows enough
@@ -166,7 +164,7 @@ def _vectors(
         clamps=clamps,
         lanes_unsigned=part.form == "int8x4" and problem.lanes_are_inputs,
     )
-    for piece, first in _pieces(problem, form):
+    for piece, first in pack.pieces(problem, form):
         flat = {name: array[first:] for name, array in results.items()}
         _launch(piece, plan, kernel, register, accumulator, threads, flat)
 
@@ -185,48 +183,6 @@ def _register(part: Part, plan: Plan, accumulator: Accumulator) -> tuple[int, in
         return 0, 2**15 - 1 - accumulator.max, True
     # scaled up, it has both rails of the lane; what the bits below its lowest hold never matters
     return shift, -(2**15 >> shift) - accumulator.min, False
-
-
-def _pieces(problem: Problem, form: Form) -> Iterator[tuple[Problem, int]]:
-    """The problem in pieces whose packed sides are of bounded size, and where their results go."""
-    item = np.dtype(form.element).itemsize
-    rows = len(problem.rows)
-    if problem.groups == 1:
-        rows = max(8, ROW_BYTES // (problem.rows[0].size * max(4, item) + 1))
-    image_bytes = problem.lanes[0].size * item + 1
-    images = max(1, LANE_BYTES // image_bytes)
-    if problem.single:
-        images = max(256, images // 256 * 256)  # whole tiles
-    height, width = problem.window
-    band = height if problem.single else max(1, LANE_BYTES * height // image_bytes)
-    for r in range(0, len(problem.rows), rows):
-        for n in range(0, len(problem.lanes), images):
-            piece = replace(
-                problem,
-                rows=problem.rows[r : r + rows],
-                row_starts=problem.row_starts[r : r + rows],
-                lanes=problem.lanes[n : n + images],
-                lane_starts=problem.lane_starts[n : n + images],
-            )
-            first = r * problem.row_step + n * problem.image_step
-            for top in range(0, height, band):
-                yield _band(piece, top, min(band, height - top)), first + top * width
-
-
-def _band(problem: Problem, top: int, height: int) -> Problem:
-    """Some rows of the output, from those rows of the images that they read."""
-    if height == problem.window[0]:
-        return problem
-    stride, padding, dilation, groups = problem.geometry
-    first = top * stride[0] - padding[0]
-    reach = (height - 1) * stride[0] + (problem.rows.shape[2] - 1) * dilation[0] + 1
-    begin = max(0, first)
-    return replace(
-        problem,
-        lanes=problem.lanes[:, :, begin : max(begin, first + reach)],
-        geometry=(stride, (begin - first, padding[1]), dilation, groups),
-        window=(height, problem.window[1]),
-    )
 
 
 def _launch(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -21,12 +21,15 @@ __all__ = [
     "layout",
     "limits",
     "padded",
+    "pieces",
     "pixels",
     "problem_of",
     "scalars",
 ]
 
 FEW_LANES = 32  # a linear layer with fewer channels has its inputs in the lanes
+ROW_BYTES = 2**23  # of the rows packed at a time
+LANE_BYTES = 2**23  # of the lanes' operands laid out at a time
 SEGMENT = 16  # steps of a segment, as nearly as whole groups of channels allow
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -143,6 +146,48 @@ def problem_of(layer: IntLayer, x: IntArray, channels: Sequence[int] | slice) ->
     starts = np.zeros(len(inputs), np.int64)
     bias = none if bias is None else bias
     return Problem(inputs, weights, starts, bias, layer.geometry, (1, 1), 1, count, False)
+
+
+def pieces(problem: Problem, form: Form) -> Iterator[tuple[Problem, int]]:
+    """The problem in pieces whose packed sides are of bounded size, and where their results go."""
+    item = np.dtype(form.element).itemsize
+    rows = len(problem.rows)
+    if problem.groups == 1:
+        rows = max(8, ROW_BYTES // (problem.rows[0].size * max(4, item) + 1))
+    image_bytes = problem.lanes[0].size * item + 1
+    images = max(1, LANE_BYTES // image_bytes)
+    if problem.single:
+        images = max(256, images // 256 * 256)  # whole tiles
+    height, width = problem.window
+    band = height if problem.single else max(1, LANE_BYTES * height // image_bytes)
+    for r in range(0, len(problem.rows), rows):
+        for n in range(0, len(problem.lanes), images):
+            piece = replace(
+                problem,
+                rows=problem.rows[r : r + rows],
+                row_starts=problem.row_starts[r : r + rows],
+                lanes=problem.lanes[n : n + images],
+                lane_starts=problem.lane_starts[n : n + images],
+            )
+            first = r * problem.row_step + n * problem.image_step
+            for top in range(0, height, band):
+                yield _band(piece, top, min(band, height - top)), first + top * width
+
+
+def _band(problem: Problem, top: int, height: int) -> Problem:
+    """Some rows of the output, from those rows of the images that they read."""
+    if height == problem.window[0]:
+        return problem
+    stride, padding, dilation, groups = problem.geometry
+    first = top * stride[0] - padding[0]
+    reach = (height - 1) * stride[0] + (problem.rows.shape[2] - 1) * dilation[0] + 1
+    begin = max(0, first)
+    return replace(
+        problem,
+        lanes=problem.lanes[:, :, begin : max(begin, first + reach)],
+        geometry=(stride, (begin - first, padding[1]), dilation, groups),
+        window=(height, problem.window[1]),
+    )
 
 
 def layout(problem: Problem, form: Form) -> Layout:

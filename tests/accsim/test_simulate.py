@@ -21,6 +21,7 @@ from accsim import (
     conv2d,
     execute,
     linear,
+    pack,
     signed,
     simulate,
     unsigned,
@@ -258,8 +259,9 @@ except ValueError as error: print(error)
 @pytest.mark.parametrize("limit", [1, 700, 5000])
 def test_any_size_of_pieces(limit, rule, monkeypatch):
     """Rows, images and bands of large operands are packed piece by piece; every kernel, any cut."""
-    for name in ("ROW_BYTES", "LANE_BYTES", "BLOCK_BYTES"):
-        monkeypatch.setattr(execute, name, limit)
+    monkeypatch.setattr(pack, "ROW_BYTES", limit)
+    monkeypatch.setattr(pack, "LANE_BYTES", limit)
+    monkeypatch.setattr(execute, "BLOCK_BYTES", limit)
     layer, x, register = case(300, 40, 33, 20, rule, bias=True)
     assert_kernels_agree(layer, x, register)
     for stride, padding, dilation in product((1, 3), (0, 2), (1, 2)):
