@@ -67,9 +67,9 @@ class Problem:
 
     @property
     def single(self) -> bool:
-        """Whether images and kernels are one pixel: a matrix product."""
+        """Whether images and kernels are one pixel, in one group: a matrix product."""
         shapes = self.lanes.shape[2:], self.rows.shape[2:], self.window
-        return shapes == ((1, 1),) * 3 and self.geometry[1] == (0, 0)
+        return shapes == ((1, 1),) * 3 and self.geometry[1] == (0, 0) and self.groups == 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,7 +157,7 @@ def pieces(problem: Problem, form: Form) -> Iterator[tuple[Problem, int]]:
     image_bytes = problem.lanes[0].size * item + 1
     images = max(1, LANE_BYTES // image_bytes)
     if problem.single:
-        images = max(256, images // 256 * 256)  # whole tiles
+        images = max(256, images)  # a few tiles at least
     height, width = problem.window
     band = height if problem.single else max(1, LANE_BYTES * height // image_bytes)
     for r in range(0, len(problem.rows), rows):

@@ -86,9 +86,10 @@ def test_kernels_run_as_python():
     assert output(SMALL, NUMBA_DISABLE_JIT="1") == ["function", "ok", ""]
 
 
-def test_kernels_keep_inside_their_arrays():
+def test_kernels_keep_inside_their_arrays(tmp_path):
     """With bounds checks on, no kernel reads or writes outside."""
-    assert output(SMALL, NUMBA_BOUNDSCHECK="1")[-2] == "ok"
+    # checked code must neither come from the shared cache, which does not tell it apart, nor go there
+    assert output(SMALL, NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=str(tmp_path))[-2] == "ok"
 
 
 def test_no_im2col_matrix_is_kept():
@@ -217,31 +218,53 @@ def test_importing_does_not_load_numba():
     assert output("import sys, accsim; print('numba' in sys.modules)")[0] == "False"
 
 
-def test_tiles_keep_inside_their_operands():
-    """Lanes end where their buffer ends: nothing is read past the tile's reach beyond it."""
-    # operands that end exactly at a page that cannot be read would crash the process
-    code = """
-import mmap, ctypes
+# Packed operands that end at a page that cannot be read: one step beyond would end the process.
+GUARDED = """
+import ctypes, mmap
 import numpy as np
-from accsim import Accumulator, linear, conv2d
-page = mmap.PAGESIZE
-def at_the_edge(array):
-    size = -(-array.nbytes // page) * page
-    area = mmap.mmap(-1, size + page)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(area))
-    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + size), page, 0) == 0
-    view = np.frombuffer(area, array.dtype, array.size, size - array.nbytes).reshape(array.shape)
-    view[...] = array
-    return view, area
+from accsim import Accumulator, IntLayer, Overflow, execute, pack, signed
+from verification.properties import assert_kernels_agree
+kept = []
+def at_the_edge(make):
+    def made(*arguments):
+        array = np.ascontiguousarray(make(*arguments))
+        size = -(-array.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        area = mmap.mmap(-1, size + mmap.PAGESIZE)
+        end = ctypes.addressof(ctypes.c_char.from_buffer(area)) + size
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(end), mmap.PAGESIZE, 0) == 0
+        view = np.frombuffer(area, array.dtype, array.size, size - array.nbytes)
+        view[...] = array.reshape(-1)
+        kept.append(area)
+        return view.reshape(array.shape)
+    return made
+execute._lanes = at_the_edge(execute._lanes)
+pack.scalars = at_the_edge(pack.scalars)
+pack.limits = at_the_edge(pack.limits)
 rng = np.random.default_rng(0)
-for taps, bits in ((63, 16), (64, 16), (65, 12), (66, 20), (3, 33), (1, 16)):
-    x, keep = at_the_edge(rng.integers(-128, 128, (5, taps)).astype(np.int8))
-    w, hold = at_the_edge(rng.integers(-128, 128, (35, taps)).astype(np.int16))
-    for rule in ("wrap", "saturate"):
-        linear(x, w, Accumulator(bits, rule))
-x, keep = at_the_edge(rng.integers(-128, 128, (1, 3, 9, 9)).astype(np.int16))
-w, hold = at_the_edge(rng.integers(-128, 128, (4, 3, 3, 3)).astype(np.int16))
-conv2d(x, w, Accumulator(16, "saturate"))
+for rule in Overflow:
+    for taps in (1, 3, 64, 65):
+        layer = IntLayer(rng.integers(-128, 128, (35, taps)), weight_spec=signed(8), input_spec=signed(8))
+        for bits in (12, 20):
+            assert_kernels_agree(layer, rng.integers(-128, 128, (5, taps)), Accumulator(bits, rule))
+    conv = IntLayer(rng.integers(-128, 128, (4, 3, 3, 3)), weight_spec=signed(8), input_spec=signed(8))
+    assert_kernels_agree(conv, rng.integers(-128, 128, (2, 3, 9, 7)), Accumulator(16, rule))
 print("ok")
 """
-    assert output(code)[0] == "ok"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="protects pages as POSIX does")
+def test_tiles_keep_inside_their_operands():
+    """No tile reads past the end of what was packed for it."""
+    assert output(GUARDED)[0] == "ok"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="protects pages as POSIX does")
+def test_the_guard_sees_a_tile_that_reads_on():
+    """The test above can fail: without the tile's reach beyond the planes the process dies."""
+    code = GUARDED.replace(
+        "execute._lanes = at_the_edge(execute._lanes)",
+        "lanes = execute._lanes\nexecute._lanes = at_the_edge(lambda *a: lanes(*a[:4], 0, a[5]))",
+    )
+    assert code != GUARDED
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, cwd=ROOT)
+    assert done.returncode < 0

@@ -279,6 +279,27 @@ def test_any_size_of_pieces(limit, rule, monkeypatch):
             assert_kernels_agree(conv, images, Accumulator(bits, rule))
 
 
+@pytest.mark.parametrize("groups", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("size", "padding", "stride"), [(1, 0, 1), (1, 1, 3), (1, 1, 1), (2, 0, 2)]
+)
+def test_images_of_a_pixel(size, padding, stride, groups):
+    """Kernels of one pixel on tiny images: with groups, and where only padding is read."""
+    for each, count in product((1, 3, 8), (1, 7, 40)):
+        conv = IntLayer(
+            RNG.integers(-8, 8, (groups * 5, each, 1, 1)),
+            weight_spec=signed(4),
+            input_spec=unsigned(4),
+            stride=stride,
+            padding=padding,
+            groups=groups,
+        )
+        x = RNG.integers(0, 16, (count, groups * each, size, size))
+        for bits in (7, 20, 40):
+            assert_kernels_agree(conv, x, Accumulator(bits, "saturate"))
+            assert_exact(conv, x[:2], Accumulator(bits))
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_segments_stop_before_the_rail(sign):
     """Registers that creep toward a rail, and touch it in the last step of a segment."""
