@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from accsim import Accumulator, IntLayer, between, signed, simulate, unsigned
+from accsim import Accumulator, IntLayer, between, linear, signed, simulate, unsigned
 from accsim.kernels.forms import host
 from accsim.plan import Call, byte_shift, plan
 from verification.properties import assert_exact
@@ -74,7 +74,7 @@ def test_the_inputs_of_the_call_count():
 def test_certificates_are_tight(q):
     """A channel is certified exactly where its worst sum fits, for ranges that hold 0."""
     for spec in (signed(4), unsigned(4), between(-3, 9)):
-        weight = np.array([[q, -q, q, 5]])
+        weight = np.array([[q, -7, q, 5]])
         layer = IntLayer(weight, weight_spec=signed(5), input_spec=spec)
         high = sum(max(w * spec.min, w * spec.max) for w in weight[0].tolist())
         low = sum(min(w * spec.min, w * spec.max) for w in weight[0].tolist())
@@ -143,7 +143,9 @@ def test_unsigned_registers_wider_than_32_bits_wrap_negative_sums():
     """Sums that fit int32 still wrap: -1 is 2^40 - 1 in an unsigned 40-bit register."""
     layer = IntLayer([[-1, 0]], weight_spec=signed(2), input_spec=unsigned(1))
     for bits in (32, 40, 52, 62):
-        assert_exact(layer, np.array([[1, 1]]), Accumulator(bits, signed=False))
+        register = Accumulator(bits, signed=False)
+        assert_exact(layer, np.array([[1, 1]]), register)
+        assert linear([[1, 1]], layer.weight, register)[0, 0] == 2**bits - 1
 
 
 def test_without_peaks():

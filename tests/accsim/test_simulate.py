@@ -321,7 +321,7 @@ def test_what_a_register_forgets():
     """Values alone, where the last steps decide; where only one lane remembers; where all do."""
     register = Accumulator(12, "saturate")
     x = RNG.integers(-128, 128, (70, 600)).astype(np.int8)
-    weight = RNG.integers(-128, 128, (70, 600)).astype(np.int8)
+    weight = RNG.integers(-128, 128, (64, 600)).astype(np.int8)  # tiles of several rows
     for remembering in ([], [5], range(70)):
         x[list(remembering), 1:] = 0
         x[list(remembering), 0] = 1
