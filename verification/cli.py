@@ -83,7 +83,7 @@ def verify(
         )
     else:
         console = Console()
-        console.print(report.verdict_table(f"{layers.name} in a {accumulator}", loaded, reports))
+        console.print(report.verdict_table(f"{layers.name}, {accumulator}", loaded, reports))
         for name, found in reports.items():
             if found.witness:
                 console.print(
@@ -118,6 +118,8 @@ def run(
 ) -> None:
     """Simulate layers bit-exactly on given inputs, and count what overflows."""
     accumulator = Accumulator(bits, overflow, signed=not unsigned)
+    if out is not None:
+        _check_out(out, show_plan, {inputs, layers, *layers.glob("*")})
     loaded = _load(layers)
     arrays = _inputs(inputs, loaded)
     if show_plan:
@@ -149,7 +151,7 @@ def run(
             }
         )
     else:
-        Console().print(report.run_table(f"{layers.name} in a {accumulator}", runs))
+        Console().print(report.run_table(f"{layers.name}, {accumulator}", runs))
 
 
 @app.command()
@@ -193,7 +195,8 @@ def bench(
     inputs = spec.unsigned(input_bits) if unsigned_inputs else spec.signed(input_bits)
     register = Accumulator(bits, overflow, signed=not unsigned)
     setup = timing.Setup(m, n, k, register, spec.signed(weight_bits), inputs, threads, repeats)
-    content = timing.bench(setup)
+    with Console(stderr=True).status("checking, then timing"):  # shown on a terminal only
+        content = timing.bench(setup)
     if as_json:
         _print_json(content)
     else:
@@ -221,7 +224,8 @@ def main() -> None:
 
 
 def _complain(text: str) -> int:
-    print("accsim: " + " ".join(text.split()), file=sys.stderr)  # noqa: T201
+    if text:  # the help is enough where nothing was asked
+        print("accsim: " + " ".join(text.split()), file=sys.stderr)  # noqa: T201
     return WRONG_USE
 
 
@@ -231,6 +235,16 @@ def _load(path: Path) -> dict[str, IntLayer]:
     if not files:
         raise LayerFileError(f"{path.name} must hold layer files (*.npz)")
     return {file.stem: IntLayer.load(file) for file in files}
+
+
+def _check_out(out: Path, show_plan: bool, read: set[Path]) -> None:
+    """Refuse results that would be lost, or that would take the place of what is read."""
+    if show_plan:
+        raise typer.BadParameter("--plan runs nothing: there is nothing to write to --out")
+    if out.resolve() in {path.resolve() for path in read}:
+        raise typer.BadParameter(
+            f"--out must be another file than those that are read, not {out.name}"
+        )
 
 
 def _inputs(path: Path, layers: dict[str, IntLayer]) -> dict[str, object]:

@@ -130,6 +130,9 @@ def test_help_fits_one_screen(command):
         assert code == 0
         assert "Usage" in out
         assert len(out.splitlines()) <= 40
+    code, out, err = command()
+    assert "Usage" in out + err
+    assert "accsim: " not in err.splitlines()
     assert command("--version")[:2] == (0, accsim.__version__ + "\n")
 
 
@@ -160,6 +163,18 @@ WRONG = {
     "out a folder": (
         ["run", "net", "good.npz", "--bits", 8, "--out", "empty"],
         "A folder, not a file: empty",
+    ),
+    "out over the inputs": (
+        ["run", "net", "good.npz", "--bits", 8, "--out", "./good.npz"],
+        "Invalid value: --out must be another file than those that are read, not good.npz",
+    ),
+    "out over a layer": (
+        ["run", "net", "good.npz", "--bits", 8, "--out", "net/a.npz"],
+        "Invalid value: --out must be another file than those that are read, not a.npz",
+    ),
+    "out of a plan": (
+        ["run", "net", "good.npz", "--bits", 8, "--plan", "--out", "new.npz"],
+        "Invalid value: --plan runs nothing: there is nothing to write to --out",
     ),
     "vast padding": (["run", "vast.npz", "image.npy", "--bits", 8], "not enough memory: "),
     "demo seed": (["demo", "--seed", 2**70], "demo seed must be an integer from 0 to 92"),
