@@ -320,7 +320,9 @@ def _shape(
         band = max(1, min(height, 2 * BLOCK_BYTES // lay.line_bytes - lay.below))
     padded = -(-rows // tile.rows) * tile.rows
     blocks = -(-count // images) * -(-height // band) * groups
-    parts = min(max(1, TASKS * threads // blocks), max(1, padded // TASK_ROWS))
+    row_bytes = lay.units * lay.taps * lay.unit_bytes
+    parts = max(TASKS * threads // blocks, padded * row_bytes // BLOCK_BYTES, 1)
+    parts = min(parts, max(1, padded // TASK_ROWS))
     plane = images * (band + lay.below) * lay.pitch
     return vector.Shape(
         blocks=blocks,

@@ -29,7 +29,8 @@ SUM, COUNT, PEAKS = range(3)  # what a task stores: the register; also its overf
 WORKS = {"exact": SUM, "saturate": SUM, "count": COUNT, "peaks": PEAKS}
 MOST = 2**14  # steps that an int16 can count
 FIRST_WINDOW = 32  # steps within which forgetting is tried first
-REST = 32  # tiles that are stepped after forgetting has failed in one
+REST = 32  # tiles that are stepped after forgetting has failed in one; twice as many each time
+LONGEST_REST = 1024
 
 
 class Shape(NamedTuple):
@@ -367,7 +368,6 @@ def run(
     and register as in `tiles`; starts are by row, and by image or empty; `wide` is an array of the
     state's type. Results are flat; those that the work does not store are empty.
     """
-    parts = -(-shape.padded_rows // shape.task_rows)
     bands = -(-shape.out_height // shape.band)
     tile = work.tile_rows * work.tile_lanes
     state = np.zeros(6 * tile, wide.dtype)
@@ -377,9 +377,9 @@ def run(
     arguments[4] = offsets.ctypes.data
     arguments[6] = register.ctypes.data
     shortest = max(1, FIRST_WINDOW // work.block_steps)
-    window, rest = shortest, 0
+    window, rest, pause = shortest, 0, REST
     for task in range(begin, end):
-        block, part = task // parts, task % parts
+        part, block = task // shape.blocks, task % shape.blocks
         group, band = block % shape.groups, block // shape.groups % bands
         first = block // (shape.groups * bands) * shape.block_images
         images = min(shape.block_images, shape.images - first)
@@ -405,8 +405,9 @@ def run(
                     while not forgotten and 4 * window <= work.blocks:
                         forgotten = not _remembers(state, arguments, work, window, rows, live)
                         window = window if forgotten else 2 * window
-                    if not forgotten:
-                        window, rest = shortest, REST
+                    # where nothing is forgotten, try ever more seldom
+                    rest, pause = (0, REST) if forgotten else (pause, min(2 * pause, LONGEST_REST))
+                    window = window if forgotten else shortest
                 elif rest:
                     rest -= 1
                 if not forgotten:
