@@ -21,6 +21,7 @@ from accsim.spec import Accumulator, Overflow
 __all__ = ["execute"]
 
 SMALL = 2**21  # fewer products than that are done by one thread
+BIG = 2**22  # so many bytes are laid out by several threads
 
 BLOCK_BYTES = 2**17  # of the planes of a block, so that they stay in the cache
 TASK_ROWS = 64  # a task has at least so many rows, or all
@@ -276,6 +277,7 @@ def _lanes(
     form = lay.form
     size = shape.blocks * shape.block_bytes
     blank = -take & 255
+    threads = threads if size >= BIG else 1
     if problem.single:
         buffer = np.empty(size + slack * lay.unit_bytes, np.uint8)
         buffer[size - shape.block_bytes :] = blank

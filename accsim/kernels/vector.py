@@ -402,7 +402,7 @@ def run(
                     arguments[8] = limits.ctypes.data + row * arguments[9]
                 forgotten = False
                 if work.forgets and rest == 0:
-                    while not forgotten and 4 * window <= work.blocks:
+                    while not forgotten and 8 * window <= work.blocks:
                         forgotten = not _remembers(state, arguments, work, window, rows, live)
                         window = window if forgotten else 2 * window
                     # where nothing is forgotten, try ever more seldom
