@@ -242,6 +242,7 @@ def _work(
 ) -> tuple[vector.Work, Array]:
     """What every tile does, and from where its registers cannot reach a rail within a segment."""
     low, high = accumulator.min, accumulator.max
+    largest, heaviest = plan.inputs.magnitude, plan.weights.magnitude
     # sums take whole units; steps through pairs take the taps of two channels at a time
     paired = kernel.form == "int16x2" and kernel.work != "exact"
     work = vector.Work(
@@ -257,7 +258,7 @@ def _work(
         segments=0,
         segment_blocks=lay.segment,
         lane_limits=not problem.lanes_are_inputs,
-        forgets=kernel.work == "saturate",
+        forgets=kernel.work == "saturate" and 2**accumulator.bits <= 2 * largest * heaviest,
         low=low,
         high=high,
     )
@@ -266,7 +267,6 @@ def _work(
     limited = Kernel("cruise", kernel.form, lane_limits=work.lane_limits)
     cruise = tiles.compile_tile(limited, host(), tile.rows, tile.vectors)
     work = work._replace(cruise=cruise.address, segments=-(-lay.units // lay.segment))
-    largest = plan.inputs.magnitude
     return work, pack.limits(problem, lay, low, high, largest, shape.padded_rows, tile.lanes)
 
 
