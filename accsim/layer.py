@@ -72,7 +72,7 @@ class IntLayer:
             bias = integer_array(self.bias, "bias")
             if bias.shape != (len(weight),):
                 raise ShapeError(f"bias must have shape ({len(weight)},), not {bias.shape}")
-            check_widest(bias, "bias", *((bias.min(), bias.max()) if bias.size else (0, 0)))
+            check_widest(bias, "bias", int(bias.min()), int(bias.max()))
             object.__setattr__(self, "bias", _frozen(bias, np.int64))
 
     @property

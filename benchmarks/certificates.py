@@ -11,9 +11,10 @@ from contenders import Call, Contender, values
 from products import safe_layer
 from workload import BYTE, SATURATE, Workload, shrink
 
-from accsim import Accumulator, linear
+from accsim import Accumulator, between, linear
 from accsim.kernels import vector
 from accsim.plan import Call as Ranges
+from verification.bench import draw
 
 PLAN = sys.modules["accsim.plan"]  # the package's `plan` is the function of that name
 
@@ -68,15 +69,12 @@ def certificates(quick: bool) -> Workload:
     """Channels of a trained layer; segments and forgetting, on uniform data and on small inputs."""
     rng = np.random.default_rng(0)
 
-    def draw(low: int, high: int, *shape: int) -> np.ndarray:
-        return rng.integers(low, high + 1, shape).astype(np.int8)
-
     m, n, k = shrink((1024, 512, 512), quick)
     layer = safe_layer(quick)
-    inputs = rng.integers(0, 256, (m, layer.taps)).astype(np.uint8)
-    uniform = draw(BYTE.min, BYTE.max, m, k), draw(BYTE.min, BYTE.max, n, k)
-    deep = draw(BYTE.min, BYTE.max, 256, 1024), draw(BYTE.min, BYTE.max, 256, 1024)
-    small = draw(-8, 8, m, k), uniform[1]
+    inputs = draw(rng, layer.input_spec, m, layer.taps)
+    uniform = draw(rng, BYTE, m, k), draw(rng, BYTE, n, k)
+    deep = draw(rng, BYTE, 256, 1024), draw(rng, BYTE, 256, 1024)
+    small = draw(rng, between(-8, 8), m, k), uniform[1]
 
     def cut() -> object:
         return stepping(segments=0)

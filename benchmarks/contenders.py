@@ -13,7 +13,8 @@ import torch
 
 from accsim import Accumulator, IntLayer, Run, linear, simulate
 from accsim.spec import Overflow
-from verification.bench import FIELDS, step_loop
+from verification.bench import step_loop
+from verification.properties import FIELDS
 
 Call = Callable[[], object]
 

@@ -109,14 +109,7 @@ def seldom(quick: bool) -> Workload:
     m, n, k = shrink((8192, 64, 576), quick)
     random = np.random.default_rng(1)
     x, w = draw(random, BYTE, m, k), draw(random, BYTE, n, k)
-    register = Accumulator(20, SATURATE)
-    right = step_loop(x, w, register)
-    contenders = {
-        "accsim P=20 saturate": Contender(values(x, w, register), m * n * k, right),
-        "torch float32": Contender(float32(x, w), m * n * k, exact(x, w)),
-    }
-    case = f"saturate, P=20, seldom at a rail, {named((m, n, k))}"
-    return Workload(contenders, (Goal(case, *contenders, 1.0),))
+    return _beside_float32(x, w, 20, f"saturate, P=20, seldom at a rail, {named((m, n, k))}", 1.0)
 
 
 def four(quick: bool) -> Workload:
@@ -124,14 +117,18 @@ def four(quick: bool) -> Workload:
     m, n, k = shrink(WIDE, quick)
     random = np.random.default_rng(2)
     x, w = draw(random, unsigned(4), m, k), draw(random, signed(4), n, k)
-    register = Accumulator(12, SATURATE)
+    return _beside_float32(x, w, 12, f"saturate, 4-bit, P=12, {named((m, n, k))}", 1.2)
+
+
+def _beside_float32(x: np.ndarray, w: np.ndarray, bits: int, case: str, least: float) -> Workload:
+    """A saturating register beside torch's float32 product."""
+    register, macs = Accumulator(bits, SATURATE), x.size * len(w)
     right = step_loop(x, w, register)
     contenders = {
-        "accsim P=12 saturate": Contender(values(x, w, register), m * n * k, right),
-        "torch float32": Contender(float32(x, w), m * n * k, exact(x, w)),
+        f"accsim P={bits} saturate": Contender(values(x, w, register), macs, right),
+        "torch float32": Contender(float32(x, w), macs, exact(x, w)),
     }
-    case = f"saturate, 4-bit, P=12, {named((m, n, k))}"
-    return Workload(contenders, (Goal(case, *contenders, 1.2),))
+    return Workload(contenders, (Goal(case, *contenders, least),))
 
 
 def safe_layer(quick: bool) -> IntLayer:

@@ -19,6 +19,7 @@ from accsim.layer import IntLayer
 from accsim.plan import plan
 from accsim.simulate import linear, most_threads, simulate
 from accsim.spec import Accumulator, IntSpec, Overflow, signed
+from verification.properties import FIELDS
 from verification.report import Json, table
 
 __all__ = ["Setup", "bench", "bench_table"]
@@ -29,7 +30,6 @@ SLOW_ROUNDS = 3
 SAMPLE = 32  # outputs folded on Python ints
 BYTE = signed(8)
 
-FIELDS = ("output", "overflow_count", "first_overflow", "peak_low", "peak_high")
 _DTYPES = (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.int64)
 
 Call = Callable[[], object]

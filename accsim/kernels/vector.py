@@ -157,8 +157,8 @@ def lay(
                     base += block * (len(out) // shape.blocks)
                     # columns x with 0 <= x * stride_x + shift < width
                     shift = beside[px] - shape.pad_x
-                    left = max(0, -(shift // shape.stride_x))
-                    right = min(shape.pitch, (shape.width - 1 - shift) // shape.stride_x + 1)
+                    left = max(0, -(shift // step))
+                    right = min(shape.pitch, (shape.width - 1 - shift) // step + 1)
                     for n in range(images):
                         image = (first + n) * shape.groups * shape.channels
                         image = (image + group * shape.channels + c) * shape.height
@@ -172,9 +172,7 @@ def lay(
                                         out[at(to + x)] = source[at(here + x)]
                                 else:
                                     for x in range(left, right):
-                                        out[at(to + x * size)] = source[
-                                            at(here + x * shape.stride_x)
-                                        ]
+                                        out[at(to + x * size)] = source[at(here + x * step)]
 
 
 def _steps(arguments: Array, address: int, work: Work, first: int, count: int) -> None:
@@ -365,7 +363,7 @@ def run(
     """Some tasks of a call: a block of lanes and some rows each.
 
     lanes (blocks, block_bytes) and scalars (groups * padded_rows, bytes) are uint8; offsets, limits
-    and register as in `tiles`; starts are by row, and by image or empty; `wide` is an array of the
+    and register as in `emit`; starts are by row, and by image or empty; `wide` is an array of the
     state's type. Results are flat; those that the work does not store are empty.
     """
     bands = -(-shape.out_height // shape.band)
