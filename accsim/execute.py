@@ -12,7 +12,7 @@ import numpy as np
 from accsim import pack
 from accsim._check import IntArray
 from accsim.kernels import portable, tiles, vector
-from accsim.kernels.forms import FORMS, REGISTER, Kernel, host
+from accsim.kernels.forms import FORMS, REGISTER, Form, Kernel, host
 from accsim.layer import IntLayer
 from accsim.pack import Layout, Problem
 from accsim.plan import Part, Plan, byte_shift, check_host
@@ -164,6 +164,7 @@ def _vectors(
         wraps=part.work == "count" and accumulator.overflow is Overflow.WRAP,
         clamps=clamps,
         lanes_unsigned=part.form == "int8x4" and problem.lanes_are_inputs,
+        eases=part.form == "int16" and part.work == "saturate" and _eases(plan, accumulator),
     )
     for piece, first in pack.pieces(problem, form):
         flat = {name: array[first:] for name, array in results.items()}
@@ -186,6 +187,11 @@ def _register(part: Part, plan: Plan, accumulator: Accumulator) -> tuple[int, in
     return shift, -(2**15 >> shift) - accumulator.min, False
 
 
+def _eases(plan: Plan, accumulator: Accumulator) -> bool:
+    """Whether no product is larger than the register's span."""
+    return bool(plan.inputs.magnitude * plan.weights.magnitude < 2**accumulator.bits)
+
+
 def _launch(
     problem: Problem,
     plan: Plan,
@@ -204,6 +210,7 @@ def _launch(
     tile = tiles.compile_tile(kernel, target, *tiles.shape(kernel, target, rows, lanes))
     shape = _shape(problem, lay, rows, tile, threads)
     work, safe = _work(problem, plan, kernel, lay, shape, tile, accumulator)
+    direct = _direct(problem, work, form, results)
     take = byte_shift(plan.inputs, plan.weights) if form.name == "int8x4" else 0
     assert take is not None, "the plan chose bytes"
     from_rows, from_lanes = (0, take) if problem.lanes_are_inputs else (take, 0)
@@ -223,12 +230,22 @@ def _launch(
         scalars.view(np.uint8),
         offsets.reshape(-1),
         safe.reshape(-1),
-        pack.padded(row_starts, problem.groups, shape.padded_rows),
-        lane_starts,
+        pack.padded(row_starts, problem.groups, shape.padded_rows).astype(form.wide),
+        _lane_starts(lane_starts, shape, tile, form),
         register,
+        direct,
         np.empty(0, form.wide),
         *(results.get(name, np.empty(0, kind)) for name, kind in KINDS.items()),
     )
+
+
+def _direct(problem: Problem, work: vector.Work, form: Form, results: Results) -> Array:
+    """Addresses of results where a tile's lanes lie side by side, in the type of its state."""
+    names = ("output", "overflow_count", "first_overflow")
+    found = [results[name] for name in names if name in results]
+    fit = problem.single and problem.image_step == 1 and not work.forgets
+    fit &= work.stores != vector.PEAKS and {array.dtype for array in found} == {np.dtype(form.wide)}
+    return np.array([array.ctypes.data for array in found if fit] + [0] * 3)
 
 
 def _work(
@@ -302,6 +319,14 @@ def _starts(problem: Problem, take: int) -> tuple[Array, Array]:
     if problem.lanes_are_inputs:
         return problem.row_starts + given, problem.lane_starts
     return problem.row_starts, given + (problem.lane_starts if problem.lane_starts.size else 0)
+
+
+def _lane_starts(starts: Array, shape: vector.Shape, tile: tiles.Tile, form: Form) -> Array:
+    """By image and as far as tiles reach; without any, the zeros of one tile."""
+    count = shape.images + tile.lanes if starts.size else tile.lanes
+    out = np.zeros(count, form.wide)
+    out[: len(starts)] = starts
+    return out
 
 
 def _shape(

@@ -7,7 +7,7 @@ through a block of scalars twice, first for the low halves, then for the high on
 channel, then of the next).
 
 The same text serves every processor; what it may use is looked up in the target's features. A tile
-is called with the address of ten int64, the `ARGUMENTS`, and returns an int64.
+is called with the address of its int64 `ARGUMENTS`, and returns an int64.
 """
 
 from __future__ import annotations
@@ -20,23 +20,11 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from accsim.kernels.forms import FIELDS, FORMS, REGISTER, Kernel, Target
+from accsim.kernels.vector import ARGUMENTS, MOST
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 Value = Any  # an ir.Value; llvmlite has no types
 Builder = Any  # an ir.IRBuilder
-
-ARGUMENTS = (
-    "state",  # (fields, rows, lanes) of the form's wide type: true values, changed in place
-    "rows",  # first scalar of the first row
-    "row_stride",  # bytes from row to row
-    "lanes",  # first lane of the tile
-    "offsets",  # int64: bytes from `lanes` to the vector of each scalar
-    "blocks",  # how often to repeat; segments for "cruise"
-    "register",  # int64: see `REGISTER`
-    "span",  # scalars of a row in a block or segment
-    "limits",  # int32: lowest and highest register from which a segment cannot reach a rail
-    "limit_stride",  # bytes from row to row of `limits`
-)
 
 HALVES = (0xFFFF, 0xFFFF0000)
 
@@ -87,13 +75,18 @@ def tile(kernel: Kernel, target: Target, height: int, vectors: int) -> Any:
     b = ir.IRBuilder(function.append_basic_block())
     given = {name: b.load(b.gep(function.args[0], [I64(i)])) for i, name in enumerate(ARGUMENTS)}
     code = _Code(b, kernel, target, given["register"])
-    fields, size = FIELDS[kernel.work], height * vectors
-    state = b.inttoptr(given["state"], code.wide.as_pointer())
-    values = [[_load(b, state, f * size + i) for i in range(size)] for f in range(fields)]
-    slots = [
-        [_slot(b, code.enter(value) if f == 0 else code.narrow(value)) for value in field]
-        for f, field in enumerate(values)
-    ]
+    names, size = ("state", "second", "third")[: FIELDS[kernel.work]], height * vectors
+    state = [_place(b, code, given, name, i, vectors) for name in names for i in range(size)]
+    before = [_slot(b, ir.Constant(code.wide, None)) for _ in state]
+    with b.if_else(b.icmp_signed("!=", given["row_starts"], I64(0))) as (fresh, further):
+        with fresh:
+            for i, slot in enumerate(before):
+                b.store(_start(b, code, given, i // size, i % size, vectors), slot)
+        with further:
+            for at, slot in zip(state, before, strict=True):
+                b.store(_load(b, at, 0), slot)
+    slots = [_slot(b, code.enter(b.load(slot), i // size, i)) for i, slot in enumerate(before)]
+    taken = _slot(b, ir.Constant(code.vector, [0] * code.across))
     rows = [b.add(given["rows"], b.mul(given["row_stride"], I64(r))) for r in range(height)]
     offsets = b.inttoptr(given["offsets"], I64.as_pointer())
 
@@ -104,17 +97,21 @@ def tile(kernel: Kernel, target: Target, height: int, vectors: int) -> Any:
         lanes = [_load(b, at, v) for v in range(vectors)]
         for r in range(height):
             scalar = code.splat(b.load(b.gep(b.inttoptr(rows[r], code.lane.as_pointer()), [k])))
-            for half in halves:
+            for i, half in enumerate(halves):
                 row = scalar if half is None else b.and_(scalar, code.constant(half))
-                for v in range(vectors):
-                    kept = [slots[f][r * vectors + v] for f in range(fields)]
-                    values = code.step([b.load(slot) for slot in kept], row, lanes[v])
+                index = code.plus(b.load(taken), i)
+                for v in range(r * vectors, (r + 1) * vectors):
+                    kept = slots[v::size]
+                    values = code.step(
+                        [b.load(slot) for slot in kept], row, lanes[v % vectors], index, v
+                    )
                     for slot, value in zip(kept, values, strict=True):
                         b.store(value, slot)
+        b.store(code.plus(b.load(taken), len(halves)), taken)
 
     done = given["blocks"]
     if kernel.work == "cruise":
-        done = _cruise(b, code, given, slots[0], height, vectors, step)
+        done = _cruise(b, code, given, slots, height, vectors, step)
     else:
         with cgutils.for_range(b, done, intp=I64) as loop:
             if kernel.form != "int16x2" or kernel.work == "exact":
@@ -126,13 +123,31 @@ def tile(kernel: Kernel, target: Target, height: int, vectors: int) -> Any:
                 for half in HALVES:
                     with cgutils.for_range(b, given["span"], intp=I64) as inner:
                         step(b.add(first, inner.index), (half,))
-    for f in range(fields):
-        for i in range(size):
-            value = b.load(slots[f][i])
-            value = code.leave(value) if f == 0 else code.widen(value)
-            b.store(value, b.gep(state, [I64(f * size + i)])).align = 1
+    for i, at in enumerate(state):
+        value = code.leave(b.load(slots[i]), i // size, i, b.load(before[i]), given["done"])
+        b.store(value, at).align = 1
     b.ret(done)
     return module
+
+
+def _place(
+    b: Builder, code: _Code, given: dict[str, Value], name: str, i: int, vectors: int
+) -> Value:
+    """Where the i-th vector of a field is."""
+    row = b.add(given[name], b.mul(given["state_stride"], I64(i // vectors)))
+    return b.gep(b.inttoptr(row, code.wide.as_pointer()), [I64(i % vectors)])
+
+
+def _start(
+    b: Builder, code: _Code, given: dict[str, Value], field: int, i: int, vectors: int
+) -> Value:
+    """The true value of a field of the i-th vector before the first step."""
+    if code.kernel.work == "count" and field:
+        return ir.Constant(code.wide, [1 - field] * code.across)
+    rows = b.inttoptr(given["row_starts"], code.wide.element.as_pointer())
+    lanes = b.inttoptr(given["lane_starts"], code.wide.as_pointer())
+    row = code.splat(b.load(b.gep(rows, [I64(i // vectors)])))
+    return b.add(row, _load(b, lanes, i % vectors))
 
 
 def _cruise(
@@ -209,6 +224,7 @@ class _Code:
             self.narrow(self.splat(field)) for field in fields[:4]
         )
         self.offset, self.floor, self.mask = (self.splat(field) for field in fields[4:])
+        self.top = self.constant(2 ** (self.bits - 1) - 1)  # in int16 also the upper rail
 
     def narrow(self, value: Value) -> Value:
         """The wide type to the lane type."""
@@ -222,37 +238,59 @@ class _Code:
             return self.b.fptosi(value, self.wide)
         return self.b.sext(value, self.wide) if self.bits < 32 else value
 
-    def enter(self, value: Value) -> Value:
-        """What a lane holds for a register's value."""
+    def enter(self, value: Value, field: int, index: int) -> Value:
+        """What a lane holds for the true value of a field of the tile's index-th vector."""
+        if self.kernel.work == "count" and field:
+            return self.constant(0 if field == 1 else MOST)
         if self.kernel.form != "int16":
             return self.narrow(value)
-        return self.b.shl(self.narrow(self.b.add(value, self.offset)), self.shift)
+        lane = self.b.shl(self.narrow(self.b.add(value, self.offset)), self.shift)
+        return self.b.xor(lane, self.top) if self.eases(index) else lane
 
-    def leave(self, lane: Value) -> Value:
-        """The register's value."""
-        b = self.b
-        if self.kernel.form == "int16":
-            return b.sub(self.widen(b.ashr(lane, self.shift)), self.offset)
+    def leave(self, lane: Value, field: int, index: int, before: Value, done: Value) -> Value:
+        """The true value; of counts, with that from before, after `done` steps."""
+        b, work = self.b, self.kernel.work
         value = self.widen(lane)
-        if self.kernel.work != "exact":
+        if work == "count" and field == 1:
+            return b.add(before, value)
+        if work == "count" and field == 2:
+            steps = self.splat(done if self.floats else b.trunc(done, I32))
+            none = b.icmp_signed(">=", value, self.widen(self.constant(MOST)))
+            known = b.or_(none, b.icmp_signed(">=", before, ir.Constant(self.wide, None)))
+            return b.select(known, before, b.add(value, steps))
+        if self.kernel.form == "int16":
+            lane = b.xor(lane, self.top) if self.eases(index) else lane
+            return b.sub(self.widen(b.ashr(lane, self.shift)), self.offset)
+        if work != "exact":
             return value
         return b.add(b.and_(b.sub(value, self.floor), self.mask), self.floor)
 
-    def step(self, state: list[Value], row: Value, lanes: Value) -> list[Value]:
-        """One tap: the state of a vector of registers after it."""
+    def eases(self, index: int) -> bool:
+        """Whether the index-th vector holds the distance from the upper rail.
+
+        Where saturating additions compete with multiplications, every fourth vector does without.
+        """
+        return self.kernel.eases and self.target.saturates_slowly and index % 5 == 4
+
+    def step(
+        self, state: list[Value], row: Value, lanes: Value, taken: Value, index: int
+    ) -> list[Value]:
+        """One tap: the state of the tile's index-th vector of registers after it.
+
+        `taken` is the number of steps before it.
+        """
         work = self.kernel.work
         if work in ("exact", "cruise"):
             return [self.add(state[0], row, lanes)]
         if work == "peaks":
             total = self.add(state[0], row, lanes)
             return [total, self.least(state[1], total), self.greatest(state[2], total)]
+        if work == "saturate" and self.eases(index):
+            return [self.eased(state[0], row, lanes)]
         if work == "saturate":
             return [self.saturated(state[0], row, lanes)[0]]
-        kept, agrees = self.counted(state[0], row, lanes)
-        counted = self.count(state[1], agrees)
-        still = self.b.select(agrees, state[2], ir.Constant(self.vector, None))
-        before = self.b.fadd(state[3], still) if self.floats else self.b.add(state[3], still)
-        return [kept, counted, still, before]
+        (kept, held), total = self.counted(state[0], row, lanes)
+        return [held, *self.count(kept, total, state[1], state[2], taken)]
 
     def add(self, register: Value, row: Value, lanes: Value) -> Value:
         """The exact sum; of integers, modulo the lane's width."""
@@ -262,6 +300,9 @@ class _Code:
         if form == "int16":
             return b.add(register, b.mul(row, lanes))
         if form == "int16x2":
+            if self.target.dot_bytes:
+                name = f"llvm.x86.avx512.vpdpwssd.{self.target.vector_bytes * 8}"
+                return self.call(name, self.vector, register, row, lanes)
             return b.add(register, self.pairs(row, lanes))
         unsigned, signed = (lanes, row) if self.kernel.lanes_unsigned else (row, lanes)
         if self.target.dot_bytes:
@@ -306,33 +347,63 @@ class _Code:
             kept = self.greatest(kept, low)
         return kept, self.b.add(register, product)
 
+    def eased(self, rest: Value, row: Value, lanes: Value) -> Value:
+        """The distance from the upper rail after a step: no saturating addition, all units."""
+        b = self.b
+        product, zero = self.b.mul(row, lanes), self.constant(0)
+        least = self.greatest(product, zero)  # from there the register would pass its upper rail
+        # or its lower one; without a clamp the register's span is that of the lane
+        span = b.sub(self.top, self.low) if self.kernel.clamps else self.constant(-1)
+        most = b.add(self.least(product, zero), span)
+        rest = self.call(f"llvm.umax.{self.suffix}", self.vector, rest, least)
+        return b.sub(self.call(f"llvm.umin.{self.suffix}", self.vector, rest, most), product)
+
     def counted(self, register: Value, row: Value, lanes: Value) -> tuple[Value, Value]:
-        """What the register keeps, and whether that is the exact sum."""
+        """(The saturated sum, what the register keeps), and the sum."""
         b = self.b
         low, span = self.low, self.span
         kept, total = self.saturated(register, row, lanes)
-        agrees = (
-            b.fcmp_ordered("==", kept, total) if self.floats else b.icmp_signed("==", kept, total)
-        )
-        if self.kernel.wraps:
-            if self.floats:
-                turns = b.fdiv(b.fsub(total, low), span)
-                turns = self.call(f"llvm.floor.{self.suffix}", self.vector, turns)
-                kept = b.fsub(total, b.fmul(span, turns))
-            elif self.kernel.form != "int16":
-                kept = b.add(b.and_(b.sub(total, low), span), low)
-            elif self.kernel.clamps:
-                kept = b.or_(b.and_(total, span), low)  # low is a multiple of the span
-            else:
-                kept = total
-        return kept, agrees
-
-    def count(self, counter: Value, agrees: Value) -> Value:
-        """The counter, one more where the step agreed."""
+        if not self.kernel.wraps:
+            return (kept, kept), total
         if self.floats:
-            one = ir.Constant(self.vector, [1.0] * self.across)
-            return self.b.fadd(counter, self.b.select(agrees, one, ir.Constant(self.vector, None)))
-        return self.b.sub(counter, self.b.sext(agrees, self.vector))
+            turns = b.fdiv(b.fsub(total, low), span)
+            turns = self.call(f"llvm.floor.{self.suffix}", self.vector, turns)
+            wrapped = b.fsub(total, b.fmul(span, turns))
+        elif self.kernel.form != "int16":
+            wrapped = b.add(b.and_(b.sub(total, low), span), low)
+        elif self.kernel.clamps:
+            wrapped = b.or_(b.and_(total, span), low)  # low is a multiple of the span
+        else:
+            wrapped = total
+        return (kept, wrapped), total
+
+    def count(
+        self, kept: Value, total: Value, count: Value, first: Value, taken: Value
+    ) -> list[Value]:
+        """Overflows, and the first of them, after a step that overflows where the two differ."""
+        b = self.b
+        if self.target.masks and not self.floats:  # which LLVM would make nine instructions
+            size = {16: "w", 32: "d"}[self.bits]
+            text = (
+                f"vpcmpneq{size} $2, $3, %k1",
+                f"vpsub{size} $4, $0, $0 {{%k1}}",
+                f"vpmins{size} $5, $1, $1 {{%k1}}",
+            )
+            both = ir.LiteralStructType([self.vector, self.vector])
+            given = [kept, total, self.constant(-1), taken, count, first]
+            kind = ir.FunctionType(both, [self.vector] * len(given))
+            code = ir.InlineAsm(kind, "\n".join(text), "=&v,=&v,v,v,v,v,0,1,~{k1}")
+            done = b.call(code, given)
+            return [b.extract_value(done, i) for i in (0, 1)]
+        unlike = (b.fcmp_ordered if self.floats else b.icmp_signed)("!=", kept, total)
+        count = b.select(unlike, self.plus(count, 1), count)
+        return [count, b.select(unlike, self.least(first, taken), first)]
+
+    def plus(self, value: Value, number: int) -> Value:
+        """A vector of integers, each more by a number."""
+        if self.floats:
+            return self.b.fadd(value, self.constant(number))
+        return self.b.add(value, self.constant(number))
 
     def least(self, left: Value, right: Value) -> Value:
         """The smaller, lane by lane."""
@@ -356,7 +427,8 @@ class _Code:
 
     def constant(self, value: int) -> Value:
         """A vector of one number."""
-        return ir.Constant(self.vector, [value] * self.across)
+        number = float(value) if self.floats else value
+        return ir.Constant(self.vector, [number] * self.across)
 
     def splat(self, scalar: Value) -> Value:
         """A vector of copies."""

@@ -7,7 +7,7 @@ from functools import cache
 
 from numba.core.registry import cpu_target
 
-FIELDS = {"exact": 1, "saturate": 1, "cruise": 1, "count": 4, "peaks": 3}
+FIELDS = {"exact": 1, "saturate": 1, "cruise": 1, "count": 3, "peaks": 3}
 
 REGISTER = (
     "low",  # the rails as lanes hold them
@@ -55,9 +55,9 @@ FORMS = {
 class Kernel:
     """What a tile computes.
 
-    work: "exact" (sums), "saturate", "count" (the register, steps that did not overflow, whether
-    none has, steps before the first that did), "peaks" (sums, lowest, highest), "cruise" (sums,
-    segment by segment, while the register keeps clear of the rails).
+    work: "exact" (sums), "saturate", "count" (the register, steps that overflowed, the first of
+    them or -1), "peaks" (sums, lowest, highest), "cruise" (sums, segment by segment, while the
+    register keeps clear of the rails).
     """
 
     work: str
@@ -67,6 +67,7 @@ class Kernel:
     lanes_unsigned: bool = False  # int8x4: the lanes are uint8 and the rows int8, or the reverse
     lane_limits: bool = False  # cruise: limits by lane, or by row
     pixels: bool = False  # stepping through int16x2: the span is one scalar
+    eases: bool = False  # saturate in int16: no product is larger in size than the register's span
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Target:
     """The processor that code is made for."""
 
     triple: str
+    processor: str
     features: frozenset[str]
 
     @property
@@ -95,11 +97,21 @@ class Target:
 
     @property
     def dot_bytes(self) -> bool:
-        """Whether one instruction adds four exact products of bytes to an int32."""
+        """Whether one instruction adds four products of bytes, or two of int16, to an int32."""
         return self.x86 and (
             (self.vector_bytes == 64 and "avx512vnni" in self.features)
             or (self.vector_bytes == 32 and "avxvnni" in self.features)
         )
+
+    @property
+    def masks(self) -> bool:
+        """Whether instructions take masks."""
+        return self.vector_bytes == 64
+
+    @property
+    def saturates_slowly(self) -> bool:
+        """Whether saturating additions wait for the units that multiply, others for any of four."""
+        return self.x86 and self.processor.startswith("znver")
 
     @property
     def dot_pairs(self) -> bool:
@@ -110,6 +122,6 @@ class Target:
 @cache
 def host() -> Target:
     """The processor numba compiles for: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES if they are set."""
-    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    triple, processor, features = cpu_target.target_context.codegen().magic_tuple()
     on = (word[1:] for word in features.split(",") if word.startswith("+"))
-    return Target(triple, frozenset(on))
+    return Target(triple, processor, frozenset(on))

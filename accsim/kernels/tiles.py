@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
@@ -26,10 +26,10 @@ class Tile:
 def shape(kernel: Kernel, target: Target, rows: int, lanes: int) -> tuple[int, int]:
     """Rows and vectors of the tile that suits a problem of `rows` by `lanes`, ragged ends included.
 
-    The state stays within about half the vector registers, the rest is for operands; of such
-    shapes the one with the fewest loads per product wins.
+    The state leaves some vector registers to operands; of such shapes the one with the fewest
+    loads per product wins.
     """
-    keep = 9 * target.registers // 16
+    keep = 24 if target.registers == 32 else 9
     across = 8 * target.vector_bytes // FORMS[kernel.form].bits
 
     def cost(height: int, vectors: int) -> tuple[float, int]:
@@ -62,6 +62,7 @@ def compile_tile(kernel: Kernel, target: Target, height: int, vectors: int) -> T
 def _compile(module: ir.Module) -> int:
     """The address of a module's function `tile` as machine code."""
     with global_compiler_lock:
+        binding.initialize_native_asmparser()
         library = cpu_target.target_context.codegen().create_library(module.name)
         library.add_ir_module(module)
         library.finalize()

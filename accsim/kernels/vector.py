@@ -21,8 +21,33 @@ from numba.extending import intrinsic
 
 Array = Any  # numba types its arguments itself
 
+ARGUMENTS = (  # of a tile, int64 each
+    "state",  # its first field, (rows, lanes) of the form's wide type: true values
+    "second",  # its other fields, likewise
+    "third",
+    "state_stride",  # bytes from row to row of each
+    "row_starts",  # of the wide type: what registers start at, by row; 0: go on from the state
+    "lane_starts",  # likewise by lane, to be added
+    "rows",  # first scalar of the first row
+    "row_stride",  # bytes from row to row
+    "lanes",  # first lane of the tile
+    "offsets",  # int64: bytes from `lanes` to the vector of each scalar
+    "blocks",  # how often to repeat; segments for "cruise"
+    "register",  # int64: see `REGISTER`
+    "span",  # scalars of a row in a block or segment
+    "limits",  # int32: lowest and highest register from which a segment cannot reach a rail
+    "limit_stride",  # bytes from row to row of `limits`
+    "done",  # steps taken before
+)
+STATE, STATE_STRIDE = ARGUMENTS.index("state"), ARGUMENTS.index("state_stride")
+ROW_STARTS, LANE_STARTS = ARGUMENTS.index("row_starts"), ARGUMENTS.index("lane_starts")
+ROWS, ROW_STRIDE = ARGUMENTS.index("rows"), ARGUMENTS.index("row_stride")
+LANES, OFFSETS = ARGUMENTS.index("lanes"), ARGUMENTS.index("offsets")
+BLOCKS, SPAN = ARGUMENTS.index("blocks"), ARGUMENTS.index("span")
+LIMITS, LIMIT_STRIDE = ARGUMENTS.index("limits"), ARGUMENTS.index("limit_stride")
+REGISTER_AT, DONE = ARGUMENTS.index("register"), ARGUMENTS.index("done")
+
 # Constants are passed on as np.int64(...): numba would compile a function anew for each literal.
-OVERFLOWS, BEGINS = 4, 5  # fields of a counting tile's state, after the four that it steps
 at = np.uintp  # an index that cannot be negative: loops over it become vector code
 
 SUM, COUNT, PEAKS = range(3)  # what a task stores: the register; also its overflows; its peaks
@@ -175,100 +200,86 @@ def lay(
                                         out[at(to + x * size)] = source[at(here + x * step)]
 
 
-def _steps(arguments: Array, address: int, work: Work, first: int, count: int) -> None:
+def _steps(arguments: Array, work: Work, first: int, count: int) -> None:
     """Run `count` blocks of steps of a tile from block `first`."""
-    rows, offsets = arguments[1], arguments[4]
-    arguments[1] = rows + first * work.block_scalars * work.scalar_bytes
-    arguments[4] = offsets + first * work.block_scalars * 8
-    arguments[5] = count
-    arguments[7] = work.block_scalars
-    _invoke(address, arguments.ctypes.data)
-    arguments[1], arguments[4] = rows, offsets
+    rows, offsets = arguments[ROWS], arguments[OFFSETS]
+    arguments[ROWS] = rows + first * work.block_scalars * work.scalar_bytes
+    arguments[OFFSETS] = offsets + first * work.block_scalars * 8
+    arguments[BLOCKS] = count
+    arguments[SPAN] = work.block_scalars
+    arguments[DONE] = first * work.block_steps
+    _invoke(work.main, arguments.ctypes.data)
+    arguments[ROW_STARTS] = 0
+    arguments[ROWS], arguments[OFFSETS] = rows, offsets
 
 
 def _cruise(arguments: Array, work: Work, done: int, limit_bytes: int) -> int:
     """How many segments from `done` on cannot reach a rail; they are added as exact products."""
-    rows, offsets, limits = arguments[1], arguments[4], arguments[8]
+    rows, offsets, limits = arguments[ROWS], arguments[OFFSETS], arguments[LIMITS]
     scalars = work.segment_blocks * work.block_scalars
-    arguments[1] = rows + done * scalars * work.scalar_bytes
-    arguments[4] = offsets + done * scalars * 8
-    arguments[5] = work.segments - done
-    arguments[7] = scalars
-    arguments[8] = limits + done * limit_bytes
+    arguments[ROWS] = rows + done * scalars * work.scalar_bytes
+    arguments[OFFSETS] = offsets + done * scalars * 8
+    arguments[BLOCKS] = work.segments - done
+    arguments[SPAN] = scalars
+    arguments[LIMITS] = limits + done * limit_bytes
     count: int = _invoke(work.cruise, arguments.ctypes.data)
-    arguments[1], arguments[4], arguments[8] = rows, offsets, limits
+    arguments[ROW_STARTS] = 0
+    arguments[ROWS], arguments[OFFSETS], arguments[LIMITS] = rows, offsets, limits
     return count
 
 
 def _remembers(
-    state: Array, arguments: Array, work: Work, window: int, rows: int, live: int
+    fields: tuple[Array, Array, Array],
+    arguments: Array,
+    work: Work,
+    window: int,
+    rows: int,
+    live: int,
 ) -> bool:
     """Whether the last `window` blocks leave a trace of the register before them.
 
     Every step is monotone: if registers that start on both rails meet, so has every other. Looks at
-    the first `live` lanes of the first `rows` rows; state (2, rows, lanes).
+    the first `live` lanes of the first `rows` rows; fields (rows, lanes), flat.
     """
-    size = work.tile_rows * work.tile_lanes
-    for i in range(size):
+    state, other, _ = fields
+    arguments[ROW_STARTS] = 0
+    for i in range(len(state)):
         state[at(i)] = work.low
-    _steps(arguments, work.main, work, work.blocks - window, window)
-    for i in range(size):
-        state[at(size + i)] = state[at(i)]
+    _steps(arguments, work, work.blocks - window, window)
+    for i in range(len(state)):
+        other[at(i)] = state[at(i)]
         state[at(i)] = work.high
-    _steps(arguments, work.main, work, work.blocks - window, window)
+    _steps(arguments, work, work.blocks - window, window)
     for r in range(rows):
         apart = 0
         for i in range(r * work.tile_lanes, r * work.tile_lanes + live):
-            apart |= state[at(i)] ^ state[at(size + i)]
+            apart |= state[at(i)] ^ other[at(i)]
         if apart:
             return True
     return False
 
 
-def _count(state: Array, arguments: Array, work: Work, first: int, blocks: int) -> None:
-    """Blocks of a counting tile, as many at a time as its counters can take.
-
-    state: register, agreeing steps, whether none has overflowed yet, steps before the first that
-    did; and over all: overflows, first overflow.
-    """
-    size = work.tile_rows * work.tile_lanes
-    agrees, still, before = size, 2 * size, 3 * size
-    overflows, begins = OVERFLOWS * size, BEGINS * size
-    most = max(1, MOST // work.block_steps)
-    for k in range(first, first + blocks, most):
-        count = min(most, first + blocks - k)
-        for i in range(size):
-            state[at(agrees + i)] = 0
-            state[at(still + i)] = 1
-            state[at(before + i)] = 0
-        _steps(arguments, work.main, work, k, count)
-        for i in range(size):
-            missed = count * work.block_steps - state[at(agrees + i)]
-            state[at(overflows + i)] += missed
-            if missed and state[at(begins + i)] < 0:
-                state[at(begins + i)] = k * work.block_steps + state[at(before + i)]
-
-
-def _fold(state: Array, arguments: Array, work: Work, limit_bytes: int) -> None:
+def _fold(arguments: Array, work: Work, limit_bytes: int) -> None:
     """All steps of a tile; segments that cannot reach a rail as exact products."""
     done: Array = np.int64(0)
     leap: Array = np.int64(1)
     first: Array = np.int64(0)
+    most = max(1, MOST // work.block_steps) if work.stores == COUNT else work.blocks
+    if work.stores == COUNT and work.segments:
+        _steps(arguments, work, 0, 0)  # the tile of segments knows of sums alone
     while first < work.blocks:
-        count = work.blocks - first
+        last = work.blocks
         if work.segments:
             cruised = _cruise(arguments, work, done, limit_bytes)
             # where registers stay near a rail, look ever more seldom
             leap = 1 if cruised else min(2 * leap, 8)
-            first = (done + cruised) * work.segment_blocks
-            count = min(leap * work.segment_blocks, work.blocks - first)
-            done += cruised + leap
-        if count > 0:
-            if work.stores == COUNT:
-                _count(state, arguments, work, first, count)
-            else:
-                _steps(arguments, work.main, work, first, count)
-        first += count
+            done += cruised
+            first = done * work.segment_blocks
+            done += leap
+            last = min(done * work.segment_blocks, last)
+        for block in range(first, last, most):
+            _steps(arguments, work, block, min(most, last - block))
+        first = last
 
 
 def _copy(state: Array, first: int, count: int, out: Array, to: int, step: int) -> None:
@@ -281,37 +292,10 @@ def _copy(state: Array, first: int, count: int, out: Array, to: int, step: int) 
             out[at(to + i * step)] = state[at(first + i)]
 
 
-def _begin(
-    state: Array, work: Work, row_starts: Array, row: int, lane_starts: Array, first: int, live: int
-) -> None:
-    """What registers start at, and the fields beside them, before the first step."""
-    width = work.tile_lanes
-    tile = work.tile_rows * width
-    for r in range(work.tile_rows):
-        start = row_starts[row + r]
-        for i in range(r * width, (r + 1) * width):
-            state[at(i)] = start
-        if len(lane_starts):
-            for i in range(live):
-                state[at(r * width + i)] += lane_starts[first + i]
-    if work.stores == COUNT:
-        for i in range(tile):
-            state[at(OVERFLOWS * tile + i)] = 0
-            state[at(BEGINS * tile + i)] = -1
-    elif work.stores == PEAKS:
-        for i in range(tile):
-            state[at(tile + i)] = state[at(2 * tile + i)] = state[at(i)]
-
-
 def _store(
-    state: Array,
-    first: int,
-    shape: Shape,
-    work: Work,
-    where: tuple[int, int, int, int, int],
-    out: Array,
+    field: Array, shape: Shape, work: Work, where: tuple[int, int, int, int, int], out: Array
 ) -> None:
-    """A field of the tile, which begins at `first` in its state, to `out`.
+    """A field of the tile, (rows, lanes), to `out`.
 
     where = (first lane, images and band rows of the block, rows of the tile, the entry of `out`
     for the tile's first row and the block's first image and pixel).
@@ -323,7 +307,7 @@ def _store(
         count = min(width, images - lane0)
         to = start + lane0 * shape.image_step
         for r in range(rows):
-            _copy(state, first + r * width, count, out, to + r * shape.row_step, shape.image_step)
+            _copy(field, r * width, count, out, to + r * shape.row_step, shape.image_step)
         return
     p = lane0
     while p < lane0 + width:
@@ -335,9 +319,7 @@ def _store(
         if y < band and count > 0:
             to = start + image * shape.image_step + y * shape.out_width + column
             for r in range(rows):
-                _copy(
-                    state, first + r * width + p - lane0, count, out, to + r * shape.row_step, pixel
-                )
+                _copy(field, r * width + p - lane0, count, out, to + r * shape.row_step, pixel)
         p += shape.pitch - column
 
 
@@ -353,6 +335,7 @@ def run(
     row_starts: Array,
     lane_starts: Array,
     register: Array,
+    direct: Array,
     wide: Array,
     out: Array,
     overflows: Array,
@@ -363,17 +346,24 @@ def run(
     """Some tasks of a call: a block of lanes and some rows each.
 
     lanes (blocks, block_bytes) and scalars (groups * padded_rows, bytes) are uint8; offsets, limits
-    and register as in `emit`; starts are by row, and by image or empty; `wide` is an array of the
-    state's type. Results are flat; those that the work does not store are empty.
+    and register as in `emit`; starts are by row, and by image or those of any tile; `wide` is an
+    array of the state's type, which is theirs. Results are flat; those that the work does not store
+    are empty. `direct` are the addresses of results that whole tiles can be written to, or 0.
     """
     bands = -(-shape.out_height // shape.band)
     tile = work.tile_rows * work.tile_lanes
-    state = np.zeros(6 * tile, wide.dtype)
-    arguments = np.zeros(10, np.int64)
-    arguments[0] = state.ctypes.data
-    arguments[2] = scalars.shape[1]
-    arguments[4] = offsets.ctypes.data
-    arguments[6] = register.ctypes.data
+    scratch = (
+        np.zeros(tile, wide.dtype),
+        np.zeros(tile, wide.dtype),
+        np.zeros(tile, wide.dtype),
+    )
+    own = np.zeros(3, np.int64)
+    for f in range(3):
+        own[f] = scratch[f].ctypes.data
+    arguments = np.zeros(len(ARGUMENTS), np.int64)
+    arguments[ROW_STRIDE] = scalars.shape[1]
+    arguments[OFFSETS] = offsets.ctypes.data
+    arguments[REGISTER_AT] = register.ctypes.data
     shortest = max(1, FIRST_WINDOW // work.block_steps)
     window, rest, pause = shortest, 0, REST
     for task in range(begin, end):
@@ -387,21 +377,30 @@ def run(
         last = min(shape.padded_rows, (part + 1) * shape.task_rows)
         for lane0 in range(0, count, work.tile_lanes):
             live = min(work.tile_lanes, count - lane0)
-            arguments[3] = lanes.ctypes.data + block * shape.block_bytes + lane0 * shape.unit_bytes
+            arguments[LANES] = lanes.ctypes.data + block * shape.block_bytes
+            arguments[LANES] += lane0 * shape.unit_bytes
             for row0 in range(part * shape.task_rows, last, work.tile_rows):
                 row = group * shape.padded_rows + row0
                 rows = min(work.tile_rows, shape.rows - row0)
-                arguments[1] = scalars.ctypes.data + row * scalars.shape[1]
+                arguments[ROWS] = scalars.ctypes.data + row * scalars.shape[1]
                 if work.lane_limits:  # (blocks, segments, 2, lanes)
-                    limit_bytes = arguments[9] = 8 * work.tile_lanes
-                    arguments[8] = limits.ctypes.data + block * work.segments * arguments[9]
+                    limit_bytes = arguments[LIMIT_STRIDE] = 8 * work.tile_lanes
+                    arguments[LIMITS] = limits.ctypes.data + block * work.segments * limit_bytes
                 else:  # (rows, segments, 2)
-                    limit_bytes, arguments[9] = 8, 8 * work.segments
-                    arguments[8] = limits.ctypes.data + row * arguments[9]
+                    limit_bytes, arguments[LIMIT_STRIDE] = 8, 8 * work.segments
+                    arguments[LIMITS] = limits.ctypes.data + row * arguments[LIMIT_STRIDE]
+                to = first * shape.image_step + top * shape.out_width
+                to += (group * shape.rows + row0) * shape.row_step
+                whole = direct[0] != 0 and live == work.tile_lanes and rows == work.tile_rows
+                places = direct if whole else own
+                skip, stride = (to + lane0, shape.row_step) if whole else (0, work.tile_lanes)
+                for f in range(3):
+                    arguments[STATE + f] = places[f] + skip * wide.itemsize
+                arguments[STATE_STRIDE] = stride * wide.itemsize
                 forgotten = False
                 if work.forgets and rest == 0:
                     while not forgotten and 8 * window <= work.blocks:
-                        forgotten = not _remembers(state, arguments, work, window, rows, live)
+                        forgotten = not _remembers(scratch, arguments, work, window, rows, live)
                         window = window if forgotten else 2 * window
                     # where nothing is forgotten, try ever more seldom
                     rest, pause = (0, REST) if forgotten else (pause, min(2 * pause, LONGEST_REST))
@@ -409,20 +408,21 @@ def run(
                 elif rest:
                     rest -= 1
                 if not forgotten:
-                    _begin(state, work, row_starts, row, lane_starts, first, live)
-                    _fold(state, arguments, work, limit_bytes)
-                to = first * shape.image_step + top * shape.out_width
-                to += (group * shape.rows + row0) * shape.row_step
-                where = (lane0, images, tall, rows, to)
-                start: Array = np.int64(0)
-                if work.stores == PEAKS:
-                    _store(state, tile, shape, work, where, low)
-                    _store(state, 2 * tile, shape, work, where, high)
-                else:
-                    _store(state, start, shape, work, where, out)
-                if work.stores == COUNT:
-                    _store(state, OVERFLOWS * tile, shape, work, where, overflows)
-                    _store(state, BEGINS * tile, shape, work, where, begins)
+                    arguments[ROW_STARTS] = row_starts.ctypes.data + row * wide.itemsize
+                    arguments[LANE_STARTS] = lane_starts.ctypes.data
+                    if len(lane_starts) > work.tile_lanes:
+                        arguments[LANE_STARTS] += (first + lane0) * wide.itemsize
+                    _fold(arguments, work, limit_bytes)
+                if not whole:
+                    where = (lane0, images, tall, rows, to)
+                    if work.stores == PEAKS:
+                        _store(scratch[1], shape, work, where, low)
+                        _store(scratch[2], shape, work, where, high)
+                    else:
+                        _store(scratch[0], shape, work, where, out)
+                    if work.stores == COUNT:
+                        _store(scratch[1], shape, work, where, overflows)
+                        _store(scratch[2], shape, work, where, begins)
 
 
 _compiled = njit(cache=True, nogil=True)
@@ -432,9 +432,7 @@ lay = _compiled(lay)
 _steps = _compiled(_steps)
 _cruise = _compiled(_cruise)
 _remembers = _compiled(_remembers)
-_count = _compiled(_count)
 _fold = _compiled(_fold)
 _copy = _compiled(_copy)
-_begin = _compiled(_begin)
 _store = _compiled(_store)
 run = _compiled(run)

@@ -152,7 +152,9 @@ def assembly(module, triple, cpu, features):
 
 
 ZEN4 = Target(
-    "x86_64-unknown-linux-gnu", frozenset(["avx512f", "avx512bw", "avx512vl", "avx512vnni"])
+    "x86_64-unknown-linux-gnu",
+    "znver4",
+    frozenset(["avx512f", "avx512bw", "avx512vl", "avx512vnni"]),
 )
 
 
@@ -175,10 +177,10 @@ def test_other_processors_get_their_own_instructions():
     step = Kernel("saturate", "int16")
     text = assembly(emit.tile(step, ZEN4, 4, 2), ZEN4.triple, "znver4", "")
     assert re.search(r"vpaddsw\t.*%zmm", text)
-    plain = Target("x86_64-unknown-linux-gnu", frozenset())
+    plain = Target("x86_64-unknown-linux-gnu", "x86-64", frozenset())
     text = assembly(emit.tile(step, plain, 4, 2), plain.triple, "x86-64", "")
     assert re.search(r"\tpaddsw\t.*%xmm", text)
-    arm = Target("aarch64-unknown-linux-gnu", frozenset())
+    arm = Target("aarch64-unknown-linux-gnu", "generic", frozenset())
     for kernel, name in ((step, "sqadd\tv"), (Kernel("exact", "int16x2"), "mla\tv")):
         assert name in assembly(emit.tile(kernel, arm, 4, 2), arm.triple, "generic", "")
 
@@ -205,9 +207,13 @@ print(found, sum(vector.run.stats.cache_hits.values()))
 
     assert result() == "39 0"
     assert result() == "39 1"
-    edit("vector.py", "start = row_starts[row + r]\n", "start = row_starts[row + r] + 1\n")
+    edit("vector.py", "out[at(to + i)] = state[at(first + i)]\n",
+         "out[at(to + i)] = state[at(first + i)] + 1\n")  # fmt: skip
     assert result() == "40 0"
     edit("emit.py", "return b.add(register, self.pairs(row, lanes))", "return register")
+    edit("emit.py", "return self.call(name, self.vector, register, row, lanes)", "return register")
+    edit("emit.py", "return self.call(name, self.vector, register, unsigned, signed)",
+         "return register")  # fmt: skip
     edit("emit.py", "return b.add(register, self.pairs(b.bitcast(words, self.vector), ones))",
          "return register")  # fmt: skip
     assert result() == "1 1"
