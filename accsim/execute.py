@@ -12,7 +12,7 @@ import numpy as np
 from accsim import pack
 from accsim._check import IntArray
 from accsim.kernels import portable, tiles, vector
-from accsim.kernels.forms import FORMS, REGISTER, Form, Kernel, host
+from accsim.kernels.forms import FORMS, REGISTER, Kernel, host
 from accsim.layer import IntLayer
 from accsim.pack import Layout, Problem
 from accsim.plan import Part, Plan, byte_shift, check_host
@@ -151,13 +151,6 @@ def _vectors(
     """One part of the plan by vector kernels, a piece at a time."""
     form = FORMS[part.form]
     shift, offset, clamps = _register(part, plan, accumulator)
-    low, high, span = accumulator.min, accumulator.max, 2**accumulator.bits
-    lane_span = span if part.form == "float64" else span - 1
-    # sums beyond 32 bits are asked for in int32 only where they fit: nothing is cut from those
-    floor, mask = (low, span - 1) if low >= -(2**31) or form.wide == "int64" else (-(2**31), -1)
-    register = np.array(
-        [low + offset, high + offset, lane_span, shift, offset, floor, mask], np.int64
-    )
     kernel = Kernel(
         part.work,
         part.form,
@@ -165,6 +158,13 @@ def _vectors(
         clamps=clamps,
         lanes_unsigned=part.form == "int8x4" and problem.lanes_are_inputs,
         eases=part.form == "int16" and part.work == "saturate" and _eases(plan, accumulator),
+    )
+    low, high, span = accumulator.min, accumulator.max, 2**accumulator.bits
+    lane_span = span if part.form == "float64" else span - 1
+    # sums beyond 32 bits are asked for in int32 only where they fit: nothing is cut from those
+    floor, mask = (low, span - 1) if low >= -(2**31) or kernel.wide == "int64" else (-(2**31), -1)
+    register = np.array(
+        [low + offset, high + offset, lane_span, shift, offset, floor, mask], np.int64
     )
     for piece, first in pack.pieces(problem, form):
         flat = {name: array[first:] for name, array in results.items()}
@@ -210,7 +210,7 @@ def _launch(
     tile = tiles.compile_tile(kernel, target, *tiles.shape(kernel, target, rows, lanes))
     shape = _shape(problem, lay, rows, tile, threads)
     work, safe = _work(problem, plan, kernel, lay, shape, tile, accumulator)
-    direct = _direct(problem, work, form, results)
+    direct = _direct(problem, work, kernel, results)
     take = byte_shift(plan.inputs, plan.weights) if form.name == "int8x4" else 0
     assert take is not None, "the plan chose bytes"
     from_rows, from_lanes = (0, take) if problem.lanes_are_inputs else (take, 0)
@@ -230,22 +230,22 @@ def _launch(
         scalars.view(np.uint8),
         offsets.reshape(-1),
         safe.reshape(-1),
-        pack.padded(row_starts, problem.groups, shape.padded_rows).astype(form.wide),
-        _lane_starts(lane_starts, shape, tile, form),
+        pack.padded(row_starts, problem.groups, shape.padded_rows).astype(kernel.wide),
+        _lane_starts(lane_starts, shape, tile, kernel.wide),
         register,
         direct,
-        np.empty(0, form.wide),
+        np.empty(0, kernel.wide),
         *(results.get(name, np.empty(0, kind)) for name, kind in KINDS.items()),
     )
 
 
-def _direct(problem: Problem, work: vector.Work, form: Form, results: Results) -> Array:
+def _direct(problem: Problem, work: vector.Work, kernel: Kernel, results: Results) -> Array:
     """Addresses of results where a tile's lanes lie side by side, in the type of its state."""
-    names = ("output", "overflow_count", "first_overflow")
-    found = [results[name] for name in names if name in results]
+    names = FILLS[kernel.work]
     fit = problem.single and problem.image_step == 1 and not work.forgets
-    fit &= work.stores != vector.PEAKS and {array.dtype for array in found} == {np.dtype(form.wide)}
-    return np.array([array.ctypes.data for array in found if fit] + [0] * 3)
+    fit &= all(results[name].dtype == kernel.wide for name in names)
+    places = [results[name].ctypes.data if fit else 0 for name in names]
+    return np.array([0] * (kernel.work == "peaks") + places + [0] * 3)  # peaks follow their sum
 
 
 def _work(
@@ -321,10 +321,10 @@ def _starts(problem: Problem, take: int) -> tuple[Array, Array]:
     return problem.row_starts, given + (problem.lane_starts if problem.lane_starts.size else 0)
 
 
-def _lane_starts(starts: Array, shape: vector.Shape, tile: tiles.Tile, form: Form) -> Array:
+def _lane_starts(starts: Array, shape: vector.Shape, tile: tiles.Tile, kind: str) -> Array:
     """By image and as far as tiles reach; without any, the zeros of one tile."""
     count = shape.images + tile.lanes if starts.size else tile.lanes
-    out = np.zeros(count, form.wide)
+    out = np.zeros(count, kind)
     out[: len(starts)] = starts
     return out
 

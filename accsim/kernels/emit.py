@@ -26,7 +26,7 @@ I32, I64 = ir.IntType(32), ir.IntType(64)
 Value = Any  # an ir.Value; llvmlite has no types
 Builder = Any  # an ir.IRBuilder
 
-HALVES = (0xFFFF, 0xFFFF0000)
+HALVES = (0, 1)
 
 
 def transpose(bits: int) -> Any:
@@ -96,9 +96,9 @@ def tile(kernel: Kernel, target: Target, height: int, vectors: int) -> Any:
         at = b.inttoptr(at, code.vector.as_pointer())
         lanes = [_load(b, at, v) for v in range(vectors)]
         for r in range(height):
-            scalar = code.splat(b.load(b.gep(b.inttoptr(rows[r], code.lane.as_pointer()), [k])))
+            at = b.gep(b.inttoptr(rows[r], code.lane.as_pointer()), [k])
             for i, half in enumerate(halves):
-                row = scalar if half is None else b.and_(scalar, code.constant(half))
+                row = code.splat(b.load(at)) if half is None else code.half(at, half)
                 index = code.plus(b.load(taken), i)
                 for v in range(r * vectors, (r + 1) * vectors):
                     kept = slots[v::size]
@@ -124,6 +124,8 @@ def tile(kernel: Kernel, target: Target, height: int, vectors: int) -> Any:
                     with cgutils.for_range(b, given["span"], intp=I64) as inner:
                         step(b.add(first, inner.index), (half,))
     for i, at in enumerate(state):
+        if kernel.work == "peaks" and i < size:
+            continue  # nobody asks for the sums
         value = code.leave(b.load(slots[i]), i // size, i, b.load(before[i]), given["done"])
         b.store(value, at).align = 1
     b.ret(done)
@@ -214,11 +216,11 @@ class _Code:
         self.lane: Any = ir.DoubleType() if self.floats else ir.IntType(self.bits)
         self.across = target.vector_bytes * 8 // self.bits
         self.vector = ir.VectorType(self.lane, self.across)
-        self.wide = ir.VectorType(I64 if self.floats else I32, self.across)
+        self.wide = ir.VectorType(ir.IntType(int(kernel.wide.removeprefix("int"))), self.across)
         self.suffix = f"v{self.across}{'f' if self.floats else 'i'}{self.bits}"
         pointer = builder.inttoptr(register, I64.as_pointer())
         fields = [builder.load(builder.gep(pointer, [I64(i)])) for i in range(len(REGISTER))]
-        if not self.floats:
+        if self.wide.element != I64:
             fields = [builder.trunc(field, I32) for field in fields]
         self.low, self.high, self.span, self.shift = (
             self.narrow(self.splat(field)) for field in fields[:4]
@@ -230,13 +232,13 @@ class _Code:
         """The wide type to the lane type."""
         if self.floats:
             return self.b.sitofp(value, self.vector)
-        return self.b.trunc(value, self.vector) if self.bits < 32 else value
+        return value if self.wide == self.vector else self.b.trunc(value, self.vector)
 
     def widen(self, value: Value) -> Value:
         """The lane type to the wide type."""
         if self.floats:
             return self.b.fptosi(value, self.wide)
-        return self.b.sext(value, self.wide) if self.bits < 32 else value
+        return value if self.wide == self.vector else self.b.sext(value, self.wide)
 
     def enter(self, value: Value, field: int, index: int) -> Value:
         """What a lane holds for the true value of a field of the tile's index-th vector."""
@@ -254,7 +256,7 @@ class _Code:
         if work == "count" and field == 1:
             return b.add(before, value)
         if work == "count" and field == 2:
-            steps = self.splat(done if self.floats else b.trunc(done, I32))
+            steps = self.splat(done if self.wide.element == I64 else b.trunc(done, I32))
             none = b.icmp_signed(">=", value, self.widen(self.constant(MOST)))
             known = b.or_(none, b.icmp_signed(">=", before, ir.Constant(self.wide, None)))
             return b.select(known, before, b.add(value, steps))
@@ -416,6 +418,16 @@ class _Code:
         if self.floats:
             return self.b.select(self.b.fcmp_ordered(">", left, right), left, right)
         return self.call(f"llvm.smax.{self.suffix}", self.vector, left, right)
+
+    def half(self, at: Value, half: int) -> Value:
+        """Copies of a scalar of two int16, the other one zero."""
+        if not self.target.masks:
+            return self.b.and_(self.splat(self.b.load(at)), self.constant(0xFFFF << 16 * half))
+        # a load that copies the one half under a mask; LLVM would shuffle
+        kind = ir.FunctionType(self.vector, [at.type, I32])
+        text = f"vpbroadcastw {2 * half}($1), $0 {{$2}} {{z}}"
+        mask = I32((0x55555555, 0xAAAAAAAA)[half])
+        return self.b.call(ir.InlineAsm(kind, text, "=v,r,^Yk"), [at, mask])
 
     def words(self) -> Any:
         """A vector register as int16."""

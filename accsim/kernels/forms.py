@@ -34,11 +34,6 @@ class Form:
         """Bits of a lane."""
         return int(self.lane.removeprefix("float").removeprefix("int"))
 
-    @property
-    def wide(self) -> str:
-        """The numpy dtype in which a register's value is handed over."""
-        return "int64" if self.lane == "float64" else "int32"
-
 
 FORMS = {
     form.name: form
@@ -68,6 +63,11 @@ class Kernel:
     lane_limits: bool = False  # cruise: limits by lane, or by row
     pixels: bool = False  # stepping through int16x2: the span is one scalar
     eases: bool = False  # saturate in int16: no product is larger in size than the register's span
+
+    @property
+    def wide(self) -> str:
+        """The numpy dtype in which the state is handed over: peaks are returned in it."""
+        return "int64" if self.form == "float64" or self.work == "peaks" else "int32"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 from numba import njit
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 Array = Any  # numba types its arguments itself
@@ -119,7 +119,27 @@ def _call(context: Any, address: Any, arguments: Any) -> Any:
     return types.int64(types.int64, types.int64), generate
 
 
+def _memory(context: Any, target: Any, source: Any, size: Any) -> Any:
+    """Copy `size` bytes from address to address: of short rows LLVM makes no vector code."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        to, source, size = values
+        begin = size.type(0)
+        for width in (64, 16, 4, 1):
+            kind = ir.VectorType(ir.IntType(8), width).as_pointer()
+            end = builder.and_(size, size.type(-width))
+            with cgutils.for_range_slice(builder, begin, end, size.type(width)) as (at, _):
+                chunk = builder.load(builder.inttoptr(builder.add(source, at), kind))
+                chunk.align = 1
+                builder.store(chunk, builder.inttoptr(builder.add(to, at), kind)).align = 1
+            begin = end
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
 _invoke: Any = intrinsic(_call)
+_move: Any = intrinsic(_memory)
 
 
 def lay_pixels(
@@ -160,6 +180,16 @@ def excursions(weights: Array, span: int) -> Array:
     return out
 
 
+def _copy(source: Array, first: int, count: int, out: Array, to: int) -> None:
+    """Entries side by side; most rows are too short for vector code made from a loop."""
+    if source.itemsize == out.itemsize:
+        size = out.itemsize
+        _move(out.ctypes.data + to * size, source.ctypes.data + first * size, count * size)
+        return
+    for i in range(count):
+        out[at(to + i)] = source[at(first + i)]
+
+
 def lay(
     begin: int, end: int, shape: Shape, source: Array, below: Array, beside: Array, out: Array
 ) -> None:
@@ -193,8 +223,11 @@ def lay(
                                 to = base + (n * shape.tall + y) * shape.pitch * size
                                 here = (image + row) * shape.width + shift
                                 if size == 1 and step == 1:
-                                    for x in range(left, right):
-                                        out[at(to + x)] = source[at(here + x)]
+                                    _move(
+                                        out.ctypes.data + (to + left) * out.itemsize,
+                                        source.ctypes.data + (here + left) * out.itemsize,
+                                        (right - left) * out.itemsize,
+                                    )
                                 else:
                                     for x in range(left, right):
                                         out[at(to + x * size)] = source[at(here + x * step)]
@@ -282,14 +315,13 @@ def _fold(arguments: Array, work: Work, limit_bytes: int) -> None:
         first = last
 
 
-def _copy(state: Array, first: int, count: int, out: Array, to: int, step: int) -> None:
+def _spread(state: Array, first: int, count: int, out: Array, to: int, step: int) -> None:
     """Some of the state to every `step`-th entry of `out`."""
     if step == 1:
-        for i in range(count):
-            out[at(to + i)] = state[at(first + i)]
-    else:
-        for i in range(count):
-            out[at(to + i * step)] = state[at(first + i)]
+        _copy(state, first, count, out, to)
+        return
+    for i in range(count):
+        out[at(to + i * step)] = state[at(first + i)]
 
 
 def _store(
@@ -301,26 +333,35 @@ def _store(
     for the tile's first row and the block's first image and pixel).
     """
     lane0, images, band, rows, start = where
-    pixel: Array = np.int64(1)
     width = work.tile_lanes
     if shape.tall * shape.pitch == 1:  # single pixels: a lane is an image
         count = min(width, images - lane0)
         to = start + lane0 * shape.image_step
         for r in range(rows):
-            _copy(field, r * width, count, out, to + r * shape.row_step, shape.image_step)
+            _spread(field, r * width, count, out, to + r * shape.row_step, shape.image_step)
         return
-    p = lane0
-    while p < lane0 + width:
-        line, column = p // shape.pitch, p % shape.pitch
-        image, y = line // shape.tall, line % shape.tall
-        if image >= images:
-            return
-        count = min(shape.out_width - column, lane0 + width - p)
+    line, column = lane0 // shape.pitch, lane0 % shape.pitch
+    image, y = line // shape.tall, line % shape.tall
+    lane: Array = np.int64(0)
+    while lane < width and image < images:
+        count = min(shape.out_width - column, width - lane)
         if y < band and count > 0:
             to = start + image * shape.image_step + y * shape.out_width + column
-            for r in range(rows):
-                _copy(field, r * width + p - lane0, count, out, to + r * shape.row_step, pixel)
-        p += shape.pitch - column
+            if field.itemsize == out.itemsize:
+                for r in range(rows):
+                    _move(
+                        out.ctypes.data + (to + r * shape.row_step) * out.itemsize,
+                        field.ctypes.data + (r * width + lane) * field.itemsize,
+                        count * out.itemsize,
+                    )
+            else:
+                for r in range(rows):
+                    for i in range(count):
+                        out[at(to + r * shape.row_step + i)] = field[at(r * width + lane + i)]
+        lane += shape.pitch - column
+        column, y = 0, y + 1
+        if y == shape.tall:
+            y, image = 0, image + 1
 
 
 def run(
@@ -352,11 +393,8 @@ def run(
     """
     bands = -(-shape.out_height // shape.band)
     tile = work.tile_rows * work.tile_lanes
-    scratch = (
-        np.zeros(tile, wide.dtype),
-        np.zeros(tile, wide.dtype),
-        np.zeros(tile, wide.dtype),
-    )
+    scratch = np.zeros(tile, wide.dtype), np.zeros(tile, wide.dtype), np.zeros(tile, wide.dtype)
+    in_place = direct.max() > 0
     own = np.zeros(3, np.int64)
     for f in range(3):
         own[f] = scratch[f].ctypes.data
@@ -391,7 +429,7 @@ def run(
                     arguments[LIMITS] = limits.ctypes.data + row * arguments[LIMIT_STRIDE]
                 to = first * shape.image_step + top * shape.out_width
                 to += (group * shape.rows + row0) * shape.row_step
-                whole = direct[0] != 0 and live == work.tile_lanes and rows == work.tile_rows
+                whole = in_place and live == work.tile_lanes and rows == work.tile_rows
                 places = direct if whole else own
                 skip, stride = (to + lane0, shape.row_step) if whole else (0, work.tile_lanes)
                 for f in range(3):
@@ -428,11 +466,12 @@ def run(
 _compiled = njit(cache=True, nogil=True)
 lay_pixels = _compiled(lay_pixels)
 excursions = _compiled(excursions)
+_copy = _compiled(_copy)
 lay = _compiled(lay)
 _steps = _compiled(_steps)
 _cruise = _compiled(_cruise)
 _remembers = _compiled(_remembers)
 _fold = _compiled(_fold)
-_copy = _compiled(_copy)
+_spread = _compiled(_spread)
 _store = _compiled(_store)
 run = _compiled(run)
