@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from accsim._check import IntArray
 from accsim.kernels import portable, tiles, vector
 from accsim.kernels.forms import FORMS, REGISTER, Kernel, host
 from accsim.layer import IntLayer
-from accsim.pack import Layout, Problem
+from accsim.pack import Geometry, Layout, Problem
 from accsim.plan import Part, Plan, byte_shift, check_host
 from accsim.spec import Accumulator, Overflow
 
@@ -26,6 +27,7 @@ BIG = 2**22  # so many bytes are laid out by several threads
 BLOCK_BYTES = 2**17  # of the planes of a block, so that they stay in the cache
 TASK_ROWS = 64  # a task has at least so many rows, or all
 TASKS = 4  # at least so many for each thread, where there are rows enough
+KEPT = 256  # shapes of calls whose launches are remembered
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Results = dict[str, Array]  # flat, by the names of the fields of `Run`
@@ -45,10 +47,17 @@ KINDS = {
     "peak_low": np.int64,
     "peak_high": np.int64,
 }
+# what stands for arrays that a kernel neither reads nor writes; only their dtypes are looked at
+NO_RESULTS = {name: np.empty(0, kind) for name, kind in KINDS.items()}
+NO_STATE = {wide: np.empty(0, wide) for wide in ("int32", "int64")}
+NO_LIMITS = np.empty(0, np.int32)
 
 
 def share(threads: int, function: Callable[..., None], tasks: int, *arguments: object) -> None:
     """function(begin, end, *arguments) over all tasks, by several threads."""
+    if threads == 1 or tasks == 1:
+        function(0, tasks, *arguments)
+        return
     step = max(1, tasks // (4 * threads))
     starts = iter(range(0, tasks, step))  # one step of it is atomic
 
@@ -56,9 +65,6 @@ def share(threads: int, function: Callable[..., None], tasks: int, *arguments: o
         for begin in starts:
             function(begin, min(begin + step, tasks), *arguments)
 
-    if threads == 1 or tasks == 1:
-        function(0, tasks, *arguments)
-        return
     with ThreadPoolExecutor(threads - 1) as pool:
         others = [pool.submit(work) for _ in range(threads - 1)]
         work()
@@ -108,36 +114,29 @@ def _portable(
     """Every field that is asked for, by plain loops, in one pass."""
     bias = np.zeros(layer.channels, np.int64) if layer.bias is None else layer.bias
     output[...] = bias[:, None, None] if layer.is_conv else bias
-    stride, padding, dilation, groups = problem.geometry
+    geometry = problem.geometry
     rails = [accumulator.min, accumulator.max, 2**accumulator.bits - 1]
     rows = problem.rows
     arguments = (
-        _read_only(problem.lanes),
-        _read_only(rows.reshape(len(rows), -1)),
+        pack.read_only(problem.lanes),
+        pack.read_only(rows.reshape(len(rows), -1)),
         rows.shape[2:],
-        (*stride, *padding, *dilation),
-        groups,
-        problem.window,
+        (*geometry.stride, *geometry.padding, *geometry.dilation),
+        geometry.groups,
+        geometry.window,
         np.array(rails, check_host(layer, accumulator)),
         accumulator.overflow is Overflow.SATURATE,
         flat["output"],
-        (problem.image_step, problem.row_step),
+        (geometry.image_step, geometry.row_step),
     )
-    positions = len(problem.lanes) * problem.window[0] * problem.window[1]
-    tasks = portable.tasks(positions, len(rows), groups)
+    positions = len(problem.lanes) * geometry.window[0] * geometry.window[1]
+    tasks = portable.tasks(positions, len(rows), geometry.groups)
     if len(flat) == 1:
         share(threads, portable.values, tasks, *arguments)
         return
     peaks = [flat.get(n, np.empty(output.size, np.int64)) for n in ("peak_low", "peak_high")]
     counts = flat["overflow_count"], flat["first_overflow"]
     share(threads, portable.statistics, tasks, *arguments, *counts, *peaks)
-
-
-def _read_only(array: IntArray) -> IntArray:
-    """A view that cannot be written, so that numba compiles for one kind of array."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 def _vectors(
@@ -163,7 +162,8 @@ def _vectors(
         part.form,
         wraps=part.work == "count" and accumulator.overflow is Overflow.WRAP,
         clamps=clamps,
-        lanes_unsigned=part.form == "int8x4" and problem.lanes_are_inputs,
+        lanes_unsigned=part.form == "int8x4" and problem.geometry.lanes_are_inputs,
+        pixels=problem.geometry.rows[2:] == (1, 1),
     )
     for piece, first in pack.pieces(problem, form):
         flat = {name: array[first:] for name, array in results.items()}
@@ -186,6 +186,37 @@ def _register(part: Part, plan: Plan, accumulator: Accumulator) -> tuple[int, in
     return shift, -(2**15 >> shift) - accumulator.min, False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Launch:
+    """A call of `vector.run`, but for its arrays; the same for all calls of one geometry."""
+
+    lay: Layout
+    shape: vector.Shape
+    work: vector.Work
+    tasks: int
+    units: int  # of channels in a row of scalars
+    offsets: Array
+
+
+@lru_cache(maxsize=KEPT)
+def launch_of(
+    geometry: Geometry, kernel: Kernel, accumulator: Accumulator, forgets: bool, threads: int
+) -> Launch:
+    """How to run a kernel on a problem of this geometry, by several threads."""
+    target = host()
+    lay = pack.layout(geometry, FORMS[kernel.form])
+    lanes = geometry.lanes[0] if geometry.single else geometry.window[0] * lay.pitch
+    size = tiles.shape(kernel, target, geometry.rows_of_group, lanes)
+    tile = tiles.compile_tile(kernel, target, *size)
+    shape = _shape(geometry, lay, tile, threads)
+    work = _work(geometry, kernel, lay, tile, accumulator)._replace(forgets=forgets)
+    units = max(lay.units, work.segments * lay.segment)
+    offsets = np.zeros((units, lay.taps), np.int64)
+    offsets[: lay.units] = lay.offsets(shape.block_images * shape.tall * lay.pitch)
+    tasks = shape.blocks * -(-shape.padded_rows // shape.task_rows)
+    return Launch(lay, shape, work, tasks, units, pack.read_only(offsets.reshape(-1)))
+
+
 def _launch(
     problem: Problem,
     plan: Plan,
@@ -196,53 +227,44 @@ def _launch(
     results: Results,
 ) -> None:
     """Pack one piece and run the kernel on it, by several threads."""
-    form, target = FORMS[kernel.form], host()
-    lay = pack.layout(problem, form)
-    rows = len(problem.rows) // problem.groups
-    kernel = replace(kernel, pixels=lay.taps == 1)
-    lanes = len(problem.lanes) if problem.single else problem.window[0] * lay.pitch
-    tile = tiles.compile_tile(kernel, target, *tiles.shape(kernel, target, rows, lanes))
-    shape = _shape(problem, lay, rows, tile, threads)
-    work, safe = _work(problem, plan, kernel, lay, shape, tile, accumulator)
+    form, geometry = FORMS[kernel.form], problem.geometry
+    largest, heaviest = plan.inputs.magnitude, plan.weights.magnitude
+    forgets = kernel.work == "saturate" and 2**accumulator.bits <= 2 * largest * heaviest
+    launch = launch_of(geometry, kernel, accumulator, forgets, threads)
+    shape, work = launch.shape, launch.work
+    safe = NO_LIMITS
+    if work.segments:
+        safe = pack.limits(
+            problem, launch.lay, work.low, work.high, largest, shape.padded_rows, work.tile_lanes
+        ).reshape(-1)
     take = byte_shift(plan.inputs, plan.weights) if form.name == "int8x4" else 0
     assert take is not None, "the plan chose bytes"
-    from_rows, from_lanes = (0, take) if problem.lanes_are_inputs else (take, 0)
+    from_rows, from_lanes = (0, take) if geometry.lanes_are_inputs else (take, 0)
     row_starts, lane_starts = _starts(problem, take)
-    units = max(lay.units, work.segments * lay.segment)
-    offsets = np.zeros((units, lay.taps), np.int64)
-    offsets[: lay.units] = lay.offsets(shape.block_images * shape.tall * lay.pitch)
     shift = int(register[REGISTER.index("shift")])
-    scalars = pack.scalars(problem, form, shape.padded_rows, units, from_rows, shift)
+    scalars = pack.scalars(problem, form, shape.padded_rows, launch.units, from_rows, shift)
     share(
         threads,
         vector.run,
-        shape.blocks * -(-shape.padded_rows // shape.task_rows),
+        launch.tasks,
         shape,
         work,
-        _lanes(problem, lay, shape, from_lanes, tile.lanes, threads),
-        scalars.view(np.uint8),
-        offsets.reshape(-1),
-        safe.reshape(-1),
-        pack.padded(row_starts, problem.groups, shape.padded_rows),
-        lane_starts,
+        _lanes(problem, launch, from_lanes, work.tile_lanes, threads),
+        scalars,
+        launch.offsets,
+        safe,
+        pack.read_only(pack.padded(row_starts, geometry.groups, shape.padded_rows)),
+        pack.read_only(lane_starts),
         register,
-        np.empty(0, form.wide),
-        *(results.get(name, np.empty(0, kind)) for name, kind in KINDS.items()),
+        NO_STATE[form.wide],
+        *(results.get(name, empty) for name, empty in NO_RESULTS.items()),
     )
 
 
 def _work(
-    problem: Problem,
-    plan: Plan,
-    kernel: Kernel,
-    lay: Layout,
-    shape: vector.Shape,
-    tile: tiles.Tile,
-    accumulator: Accumulator,
-) -> tuple[vector.Work, Array]:
-    """What every tile does, and from where its registers cannot reach a rail within a segment."""
-    low, high = accumulator.min, accumulator.max
-    largest, heaviest = plan.inputs.magnitude, plan.weights.magnitude
+    geometry: Geometry, kernel: Kernel, lay: Layout, tile: tiles.Tile, accumulator: Accumulator
+) -> vector.Work:
+    """What every tile does."""
     # sums take whole units; steps through pairs take the taps of two channels at a time
     paired = kernel.form == "int16x2" and kernel.work != "exact"
     work = vector.Work(
@@ -257,39 +279,41 @@ def _work(
         scalar_bytes=lay.unit_bytes,
         segments=0,
         segment_blocks=lay.segment,
-        lane_limits=not problem.lanes_are_inputs,
-        forgets=kernel.work == "saturate" and 2**accumulator.bits <= 2 * largest * heaviest,
-        low=low,
-        high=high,
+        lane_limits=not geometry.lanes_are_inputs,
+        forgets=False,
+        low=accumulator.min,
+        high=accumulator.max,
     )
     if not paired or kernel.work == "peaks":
-        return work, np.empty(0, np.int32)
+        return work
     limited = Kernel("cruise", kernel.form, lane_limits=work.lane_limits)
     cruise = tiles.compile_tile(limited, host(), tile.rows, tile.vectors)
-    work = work._replace(cruise=cruise.address, segments=-(-lay.units // lay.segment))
-    return work, pack.limits(problem, lay, low, high, largest, shape.padded_rows, tile.lanes)
+    return work._replace(cruise=cruise.address, segments=-(-lay.units // lay.segment))
 
 
-def _lanes(
-    problem: Problem, lay: Layout, shape: vector.Shape, take: int, slack: int, threads: int
-) -> Array:
-    """The lanes' operands in planes: uint8 (blocks, bytes), and a tile's reach beyond."""
-    form = lay.form
+def _lanes(problem: Problem, launch: Launch, take: int, slack: int, threads: int) -> Array:
+    """The lanes' operands in planes: uint8 (blocks, bytes), and a tile's reach beyond.
+
+    `take` is taken from all bytes, modulo 2^8; what is not an operand is 0 before.
+    """
+    lay, shape = launch.lay, launch.shape
     size = shape.blocks * shape.block_bytes
-    blank = -take & 255
+    total = size + slack * lay.unit_bytes
     threads = threads if size >= BIG else 1
-    if problem.single:
-        buffer = np.empty(size + slack * lay.unit_bytes, np.uint8)
-        buffer[size - shape.block_bytes :] = blank
-        units = pack.pixels(problem, form, take)
+    if problem.geometry.single:
+        buffer = np.empty(total, np.uint8)
+        buffer[size - shape.block_bytes :] = 0
+        units = pack.pixels(problem, lay.form)
         code = tiles.compile_transpose(8 * units.itemsize)
         out = buffer[:size].view(units.dtype)
         share(threads, vector.lay_pixels, shape.blocks, shape, units, *code, out)
     else:
-        buffer = np.full(size + slack * lay.unit_bytes, blank, np.uint8)
-        source = pack.convert(problem.lanes, form, take).reshape(-1)
+        buffer = np.zeros(total, np.uint8)
+        source = pack.read_only(pack.elements(problem.lanes, lay.form).reshape(-1))
         out = buffer[:size].view(source.dtype)
         share(threads, vector.lay, shape.blocks, shape, source, *lay.phases, out)
+    if take:
+        buffer -= np.uint8(take & 255)
     return buffer
 
 
@@ -299,21 +323,19 @@ def _starts(problem: Problem, take: int) -> tuple[Array, Array]:
         return problem.row_starts, problem.lane_starts
     positive, negative = portable.sign_sums(problem.weights)
     given = take * (positive - negative)
-    if problem.lanes_are_inputs:
+    if problem.geometry.lanes_are_inputs:
         return problem.row_starts + given, problem.lane_starts
     return problem.row_starts, given + (problem.lane_starts if problem.lane_starts.size else 0)
 
 
-def _shape(
-    problem: Problem, lay: Layout, rows: int, tile: tiles.Tile, threads: int
-) -> vector.Shape:
+def _shape(geometry: Geometry, lay: Layout, tile: tiles.Tile, threads: int) -> vector.Shape:
     """Blocks whose planes fit the cache; tasks enough for the threads."""
-    stride, padding, _, groups = problem.geometry
-    height, width = problem.window
-    count = len(problem.lanes)
+    height, width = geometry.window
+    count, _, image_height, image_width = geometry.lanes
+    rows, groups = geometry.rows_of_group, geometry.groups
     band, images = height, 1
     image_bytes = lay.line_bytes * (height + lay.below) + 1
-    if problem.single:
+    if geometry.single:
         images = tile.lanes
     elif image_bytes <= 2 * BLOCK_BYTES:
         fit = max(1, BLOCK_BYTES // image_bytes)
@@ -329,14 +351,14 @@ def _shape(
     return vector.Shape(
         blocks=blocks,
         images=count,
-        channels=problem.rows.shape[1],
-        height=problem.lanes.shape[2],
-        width=problem.lanes.shape[3],
+        channels=geometry.rows[1],
+        height=image_height,
+        width=image_width,
         groups=groups,
-        stride_y=stride[0],
-        stride_x=stride[1],
-        pad_y=padding[0],
-        pad_x=padding[1],
+        stride_y=geometry.stride[0],
+        stride_x=geometry.stride[1],
+        pad_y=geometry.padding[0],
+        pad_x=geometry.padding[1],
         out_height=height,
         out_width=width,
         unit=lay.form.group,
@@ -349,6 +371,6 @@ def _shape(
         rows=rows,
         padded_rows=padded,
         task_rows=-(-padded // (parts * tile.rows)) * tile.rows,
-        image_step=problem.image_step,
-        row_step=problem.row_step,
+        image_step=geometry.image_step,
+        row_step=geometry.row_step,
     )
