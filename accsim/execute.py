@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from accsim import pack
-from accsim._check import IntArray
+from accsim._check import IntArray, read_only
 from accsim.kernels import portable, tiles, vector
 from accsim.kernels.forms import FORMS, REGISTER, Kernel, host
 from accsim.layer import IntLayer
@@ -82,10 +82,15 @@ def execute(
 ) -> None:
     """Fill results by every part of the plan; arguments are checked, and nothing is empty.
 
-    Counts must hold 0 and first steps -1 before: parts that cannot overflow leave them alone.
+    Counts are 0 and first steps -1 wherever no part finds them.
     """
     if results["output"].size * layer.taps < SMALL:
         threads = 1
+    if "overflow_count" in results and not any(
+        part.channels is None and "overflow_count" in FILLS[part.work] for part in plan.parts
+    ):
+        results["overflow_count"][...] = 0
+        results["first_overflow"][...] = -1
     for part in plan.parts:
         some = slice(None) if part.channels is None else list(part.channels)
         where = (slice(None), some) if layer.is_conv else (..., some)
@@ -118,8 +123,8 @@ def _portable(
     rails = [accumulator.min, accumulator.max, 2**accumulator.bits - 1]
     rows = problem.rows
     arguments = (
-        pack.read_only(problem.lanes),
-        pack.read_only(rows.reshape(len(rows), -1)),
+        read_only(problem.lanes),
+        read_only(rows.reshape(len(rows), -1)),
         rows.shape[2:],
         (*geometry.stride, *geometry.padding, *geometry.dilation),
         geometry.groups,
@@ -214,7 +219,7 @@ def launch_of(
     offsets = np.zeros((units, lay.taps), np.int64)
     offsets[: lay.units] = lay.offsets(shape.block_images * shape.tall * lay.pitch)
     tasks = shape.blocks * -(-shape.padded_rows // shape.task_rows)
-    return Launch(lay, shape, work, tasks, units, pack.read_only(offsets.reshape(-1)))
+    return Launch(lay, shape, work, tasks, units, read_only(offsets.reshape(-1)))
 
 
 def _launch(
@@ -253,8 +258,8 @@ def _launch(
         scalars,
         launch.offsets,
         safe,
-        pack.read_only(pack.padded(row_starts, geometry.groups, shape.padded_rows)),
-        pack.read_only(lane_starts),
+        read_only(pack.padded(row_starts, geometry.groups, shape.padded_rows)),
+        read_only(lane_starts),
         register,
         NO_STATE[form.wide],
         *(results.get(name, empty) for name, empty in NO_RESULTS.items()),
@@ -309,7 +314,7 @@ def _lanes(problem: Problem, launch: Launch, take: int, slack: int, threads: int
         share(threads, vector.lay_pixels, shape.blocks, shape, units, *code, out)
     else:
         buffer = np.zeros(total, np.uint8)
-        source = pack.read_only(pack.elements(problem.lanes, lay.form).reshape(-1))
+        source = read_only(pack.elements(problem.lanes, lay.form).reshape(-1))
         out = buffer[:size].view(source.dtype)
         share(threads, vector.lay, shape.blocks, shape, source, *lay.phases, out)
     if take:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from accsim._check import IntArray
+from accsim._check import IntArray, plain, read_only
 from accsim.kernels.forms import Form
 from accsim.kernels.vector import excursions
 from accsim.layer import IntLayer
@@ -25,7 +25,6 @@ __all__ = [
     "pieces",
     "pixels",
     "problem_of",
-    "read_only",
     "scalars",
 ]
 
@@ -258,20 +257,12 @@ def padded(values: Array, groups: int, rows: int) -> Array:
     return out.reshape(groups * rows, *values.shape[1:])
 
 
-def read_only(array: Array) -> Array:
-    """A view that cannot be written, so that numba compiles for one kind of array."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
 def elements(array: IntArray, form: Form) -> Array:
     """Operands as the form's elements, modulo their size, contiguous; a copy only if need be."""
     element = np.dtype(form.element)
-    alike = element.kind != "f" and array.itemsize == element.itemsize
-    if alike and array.flags.c_contiguous and array.flags.aligned:
-        return array.view(element)
-    return array.astype(element, order="C")
+    if element.kind != "f" and array.itemsize == element.itemsize:
+        return plain(array, array.dtype).view(element)
+    return plain(array, element)
 
 
 def scalars(problem: Problem, form: Form, rows: int, units: int, take: int, shift: int) -> Array:

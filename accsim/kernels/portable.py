@@ -282,5 +282,22 @@ def sign_sums(rows: Array) -> tuple[Array, Array]:
 
 
 sign_sums = njit(cache=True)(sign_sums)
+
+
+def certified(rows: Array, starts: Array, least: int, greatest: int, low: int, high: int) -> Array:
+    """Of each row (C, K), whether no running sum can leave [low, high].
+
+    Inputs are in [least, greatest], which holds 0.
+    """
+    positive, negative = sign_sums(rows)
+    out = np.empty(len(rows), np.bool_)
+    for c in range(len(rows)):
+        lowest = starts[c] + positive[c] * least - negative[c] * greatest
+        highest = starts[c] + positive[c] * greatest - negative[c] * least
+        out[c] = low <= lowest and highest <= high
+    return out
+
+
+certified = njit(cache=True)(certified)
 values = njit(cache=True, nogil=True)(values)
 statistics = njit(cache=True, nogil=True)(statistics)
