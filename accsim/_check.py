@@ -14,7 +14,7 @@ IntArray = np.ndarray[Any, np.dtype[Any]]
 
 def integer(value: object, what: str, low: int, high: int) -> int:
     """`value` as a Python int in [low, high]; bools and floats are not integers."""
-    number = _index(value)
+    number = value if type(value) is int else _index(value)
     if number is None or not low <= number <= high:
         vast = number is not None and number.bit_length() > 1000  # Python prints no such number
         shown = "one of over 1000 bits" if vast else repr(value)
@@ -47,4 +47,22 @@ def integer_array(value: object, name: str) -> IntArray:
         raise DtypeError(f"{name} must be an array of integers: {error}") from None
     if array.dtype.kind not in "iu":
         raise DtypeError(f"{name} must be an array of integers, not of {array.dtype}")
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def plain(array: IntArray, dtype: np.dtype[Any]) -> IntArray:
+    """The array as numba knows arrays: of this dtype, contiguous, aligned; a copy only if need be.
+
+    Entries are taken modulo the dtype's size.
+    """
+    flags = array.flags
+    if array.dtype == dtype and flags.c_contiguous and flags.aligned:
+        return array
+    return array.astype(dtype, order="C")
+
+
+def read_only(array: IntArray) -> IntArray:
+    """A view that cannot be written, so that numba compiles for one kind of array."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

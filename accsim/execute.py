@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from accsim import pack
-from accsim._check import IntArray
+from accsim._check import IntArray, read_only
 from accsim.kernels import portable, tiles, vector
-from accsim.kernels.forms import FORMS, REGISTER, Kernel, host
+from accsim.kernels.forms import FORMS, Kernel, host
 from accsim.layer import IntLayer
-from accsim.pack import Layout, Problem
-from accsim.plan import Part, Plan, byte_shift, check_host
-from accsim.spec import Accumulator, Overflow
+from accsim.pack import Geometry, Layout, Problem
+from accsim.plan import Part, Plan, byte_shift, check_host, exact_shift
+from accsim.spec import Accumulator, IntSpec, Overflow
 
 __all__ = ["execute"]
 
@@ -26,6 +27,7 @@ BIG = 2**22  # so many bytes are laid out by several threads
 BLOCK_BYTES = 2**17  # of the planes of a block, so that they stay in the cache
 TASK_ROWS = 64  # a task has at least so many rows, or all
 TASKS = 4  # at least so many for each thread, where there are rows enough
+KEPT = 256  # shapes of calls whose launches are remembered
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Results = dict[str, Array]  # flat, by the names of the fields of `Run`
@@ -45,10 +47,17 @@ KINDS = {
     "peak_low": np.int64,
     "peak_high": np.int64,
 }
+# what stands for arrays that a kernel neither reads nor writes; only their dtypes are looked at
+NO_RESULTS = {name: np.empty(0, kind) for name, kind in KINDS.items()}
+NO_STATE = {wide: np.empty(0, wide) for wide in ("int32", "int64")}
+NO_LIMITS = np.empty(0, np.int32)
 
 
 def share(threads: int, function: Callable[..., None], tasks: int, *arguments: object) -> None:
     """function(begin, end, *arguments) over all tasks, by several threads."""
+    if threads == 1 or tasks == 1:
+        function(0, tasks, *arguments)
+        return
     step = max(1, tasks // (4 * threads))
     starts = iter(range(0, tasks, step))  # one step of it is atomic
 
@@ -56,9 +65,6 @@ def share(threads: int, function: Callable[..., None], tasks: int, *arguments: o
         for begin in starts:
             function(begin, min(begin + step, tasks), *arguments)
 
-    if threads == 1 or tasks == 1:
-        function(0, tasks, *arguments)
-        return
     with ThreadPoolExecutor(threads - 1) as pool:
         others = [pool.submit(work) for _ in range(threads - 1)]
         work()
@@ -76,10 +82,15 @@ def execute(
 ) -> None:
     """Fill results by every part of the plan; arguments are checked, and nothing is empty.
 
-    Counts must hold 0 and first steps -1 before: parts that cannot overflow leave them alone.
+    Counts are 0 and first steps -1 wherever no part finds them.
     """
     if results["output"].size * layer.taps < SMALL:
         threads = 1
+    if "overflow_count" in results and not any(
+        part.channels is None and "overflow_count" in FILLS[part.work] for part in plan.parts
+    ):
+        results["overflow_count"][...] = 0
+        results["first_overflow"][...] = -1
     for part in plan.parts:
         some = slice(None) if part.channels is None else list(part.channels)
         where = (slice(None), some) if layer.is_conv else (..., some)
@@ -108,36 +119,29 @@ def _portable(
     """Every field that is asked for, by plain loops, in one pass."""
     bias = np.zeros(layer.channels, np.int64) if layer.bias is None else layer.bias
     output[...] = bias[:, None, None] if layer.is_conv else bias
-    stride, padding, dilation, groups = problem.geometry
+    geometry = problem.geometry
     rails = [accumulator.min, accumulator.max, 2**accumulator.bits - 1]
     rows = problem.rows
     arguments = (
-        _read_only(problem.lanes),
-        _read_only(rows.reshape(len(rows), -1)),
+        read_only(problem.lanes),
+        read_only(rows.reshape(len(rows), -1)),
         rows.shape[2:],
-        (*stride, *padding, *dilation),
-        groups,
-        problem.window,
+        (*geometry.stride, *geometry.padding, *geometry.dilation),
+        geometry.groups,
+        geometry.window,
         np.array(rails, check_host(layer, accumulator)),
         accumulator.overflow is Overflow.SATURATE,
         flat["output"],
-        (problem.image_step, problem.row_step),
+        (geometry.image_step, geometry.row_step),
     )
-    positions = len(problem.lanes) * problem.window[0] * problem.window[1]
-    tasks = portable.tasks(positions, len(rows), groups)
+    positions = len(problem.lanes) * geometry.window[0] * geometry.window[1]
+    tasks = portable.tasks(positions, len(rows), geometry.groups)
     if len(flat) == 1:
         share(threads, portable.values, tasks, *arguments)
         return
     peaks = [flat.get(n, np.empty(output.size, np.int64)) for n in ("peak_low", "peak_high")]
     counts = flat["overflow_count"], flat["first_overflow"]
     share(threads, portable.statistics, tasks, *arguments, *counts, *peaks)
-
-
-def _read_only(array: IntArray) -> IntArray:
-    """A view that cannot be written, so that numba compiles for one kind of array."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 def _vectors(
@@ -149,37 +153,100 @@ def _vectors(
     results: Results,
 ) -> None:
     """One part of the plan by vector kernels, a piece at a time."""
-    form = FORMS[part.form]
-    shift, offset, clamps = _register(part, plan, accumulator)
-    kernel = Kernel(
+    geometry = problem.geometry
+    setting = setting_of(
         part.work,
         part.form,
-        wraps=part.work == "count" and accumulator.overflow is Overflow.WRAP,
-        clamps=clamps,
-        lanes_unsigned=part.form == "int8x4" and problem.lanes_are_inputs,
-        eases=part.form == "int16" and part.work == "saturate" and _eases(plan, accumulator),
+        plan.inputs,
+        plan.weights,
+        accumulator,
+        lanes_are_inputs=geometry.lanes_are_inputs,
+        pixels=geometry.rows[2:] == (1, 1),
+    )
+    for piece, first in pack.pieces(problem, FORMS[part.form]):
+        flat = {name: array[first:] for name, array in results.items()} if first else results
+        _launch(piece, setting, accumulator, threads, flat)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Setting:
+    """A kernel, and what it and its operands are told; the same for all calls of such ranges."""
+
+    kernel: Kernel
+    register: Array  # as `REGISTER`
+    shift: int  # rows are times 2^shift
+    take_rows: int  # what is taken from operands
+    take_lanes: int
+    forgets: bool
+    largest: int  # of the inputs, in size
+
+
+@lru_cache(maxsize=KEPT)
+def setting_of(
+    work: str,
+    form: str,
+    inputs: IntSpec,
+    weights: IntSpec,
+    accumulator: Accumulator,
+    *,
+    lanes_are_inputs: bool,
+    pixels: bool,
+) -> Setting:
+    """How to do this work in this form on operands of these ranges."""
+    shift, offset, clamps = (
+        _scaled(inputs, weights, accumulator) if form == "int16" else (0, 0, False)
     )
     low, high, span = accumulator.min, accumulator.max, 2**accumulator.bits
-    lane_span = span if part.form == "float64" else span - 1
+    lane_span = span if form == "float64" else span - 1
     # sums beyond 32 bits are asked for in int32 only where they fit: nothing is cut from those
-    floor, mask = (low, span - 1) if low >= -(2**31) or kernel.wide == "int64" else (-(2**31), -1)
-    register = np.array(
-        [low + offset, high + offset, lane_span, shift, offset, floor, mask], np.int64
+    wide = low >= -(2**31) or form == "float64"
+    floor, mask = (low, span - 1) if wide else (-(2**31), -1)
+    lanes_unsigned, take = (
+        _bytes(inputs, weights, lanes_are_inputs=lanes_are_inputs)
+        if form == "int8x4"
+        else (False, 0)
     )
-    for piece, first in pack.pieces(problem, form):
-        flat = {name: array[first:] for name, array in results.items()}
-        _launch(piece, plan, kernel, register, accumulator, threads, flat)
+    register = [low + offset, high + offset, lane_span, shift, offset, floor, mask]
+    return Setting(
+        Kernel(
+            work,
+            form,
+            wraps=work == "count" and accumulator.overflow is Overflow.WRAP,
+            clamps=clamps,
+            lanes_unsigned=lanes_unsigned,
+            pixels=pixels,
+            eases=(work, form) == ("saturate", "int16")
+            and inputs.magnitude * weights.magnitude < span,
+        ),
+        read_only(np.array(register, np.int64)),
+        shift=shift,
+        take_rows=0 if lanes_unsigned else take,
+        take_lanes=take if lanes_unsigned else 0,
+        forgets=work == "saturate" and span <= 2 * inputs.magnitude * weights.magnitude,
+        largest=inputs.magnitude,
+    )
 
 
-def _register(part: Part, plan: Plan, accumulator: Accumulator) -> tuple[int, int, bool]:
-    """Shift and offset with which lanes hold the register, and whether its lowest rail is theirs.
+def _bytes(inputs: IntSpec, weights: IntSpec, *, lanes_are_inputs: bool) -> tuple[bool, int]:
+    """Whether the lanes are the side that is uint8, or the rows, and what is taken from it."""
+    take = byte_shift(inputs, weights)
+    assert take is not None, "the plan chose bytes"
+    if lanes_are_inputs:
+        return True, take
+    if take:  # rather from the lanes: they are copied anyway
+        other = exact_shift(weights, inputs)
+        if other is not None:
+            return True, other
+    return False, take
 
-    In int16 the register's highest value is the lane's, because that is where the lane saturates.
+
+def _scaled(inputs: IntSpec, weights: IntSpec, accumulator: Accumulator) -> tuple[int, int, bool]:
+    """Shift and offset with which int16 holds the register, and whether its lowest rail is another.
+
+    The register's highest value is the lane's, because that is where the lane saturates.
     """
-    if part.form != "int16":
-        return 0, 0, False
     shift = 16 - accumulator.bits
-    factors = [bound for spec in (plan.weights, plan.inputs) for bound in (spec.min, spec.max)]
+    factors = [bound for spec in (weights, inputs) for bound in (spec.min, spec.max)]
     corners = [q * x for q in factors[:2] for x in factors[2:]]
     if shift and not all(-(2**15) <= value << shift < 2**15 for value in factors + corners):
         return 0, 2**15 - 1 - accumulator.max, True
@@ -187,79 +254,96 @@ def _register(part: Part, plan: Plan, accumulator: Accumulator) -> tuple[int, in
     return shift, -(2**15 >> shift) - accumulator.min, False
 
 
-def _eases(plan: Plan, accumulator: Accumulator) -> bool:
-    """Whether no product is larger than the register's span."""
-    return bool(plan.inputs.magnitude * plan.weights.magnitude < 2**accumulator.bits)
+@dataclass(frozen=True, slots=True, eq=False)
+class Launch:
+    """A call of `vector.run`, but for its arrays; the same for all calls of one geometry."""
+
+    lay: Layout
+    shape: vector.Shape
+    work: vector.Work
+    tasks: int
+    units: int  # of channels in a row of scalars
+    offsets: Array
+
+
+@lru_cache(maxsize=KEPT)
+def launch_of(
+    geometry: Geometry, kernel: Kernel, accumulator: Accumulator, forgets: bool, threads: int
+) -> Launch:
+    """How to run a kernel on a problem of this geometry, by several threads."""
+    target = host()
+    lay = pack.layout(geometry, FORMS[kernel.form])
+    lanes = geometry.lanes[0] if geometry.single else geometry.window[0] * lay.pitch
+    size = tiles.shape(kernel, target, geometry.rows_of_group, lanes)
+    tile = tiles.compile_tile(kernel, target, *size)
+    shape = _shape(geometry, lay, tile, threads)
+    work = _work(geometry, kernel, lay, tile, accumulator)._replace(forgets=forgets)
+    units = max(lay.units, work.segments * lay.segment)
+    offsets = np.zeros((units, lay.taps), np.int64)
+    offsets[: lay.units] = lay.offsets(shape.block_images * shape.tall * lay.pitch)
+    tasks = shape.blocks * -(-shape.padded_rows // shape.task_rows)
+    return Launch(lay, shape, work, tasks, units, read_only(offsets.reshape(-1)))
 
 
 def _launch(
     problem: Problem,
-    plan: Plan,
-    kernel: Kernel,
-    register: Array,
+    setting: Setting,
     accumulator: Accumulator,
     threads: int,
     results: Results,
 ) -> None:
     """Pack one piece and run the kernel on it, by several threads."""
-    form, target = FORMS[kernel.form], host()
-    lay = pack.layout(problem, form)
-    rows = len(problem.rows) // problem.groups
-    kernel = replace(kernel, pixels=lay.taps == 1)
-    lanes = len(problem.lanes) if problem.single else problem.window[0] * lay.pitch
-    tile = tiles.compile_tile(kernel, target, *tiles.shape(kernel, target, rows, lanes))
-    shape = _shape(problem, lay, rows, tile, threads)
-    work, safe = _work(problem, plan, kernel, lay, shape, tile, accumulator)
-    direct = _direct(problem, work, kernel, results)
-    take = byte_shift(plan.inputs, plan.weights) if form.name == "int8x4" else 0
-    assert take is not None, "the plan chose bytes"
-    from_rows, from_lanes = (0, take) if problem.lanes_are_inputs else (take, 0)
-    row_starts, lane_starts = _starts(problem, take)
-    units = max(lay.units, work.segments * lay.segment)
-    offsets = np.zeros((units, lay.taps), np.int64)
-    offsets[: lay.units] = lay.offsets(shape.block_images * shape.tall * lay.pitch)
-    shift = int(register[REGISTER.index("shift")])
-    scalars = pack.scalars(problem, form, shape.padded_rows, units, from_rows, shift)
+    kernel = setting.kernel
+    launch = launch_of(problem.geometry, kernel, accumulator, setting.forgets, threads)
+    lay, shape, work = launch.lay, launch.shape, launch.work
+    rows = shape.padded_rows
+    safe = NO_LIMITS
+    if work.segments:
+        safe = pack.limits(
+            problem, lay, work.low, work.high, setting.largest, rows, work.tile_lanes
+        ).reshape(-1)
+    scalars = pack.scalars(problem, lay.form, rows, launch.units, setting.take_rows, setting.shift)
+    row_starts = pack.padded(problem.row_starts, problem.geometry.groups, rows)
+    lane_starts = problem.lane_starts
+    # what is taken from one side is missing from the sums, as often as the other side says
+    if setting.take_lanes:
+        row_starts = row_starts + setting.take_lanes * portable.byte_sums(scalars.view(np.int8))
+    if setting.take_rows:
+        positive, negative = portable.sign_sums(problem.weights)
+        given = setting.take_rows * (positive - negative)
+        lane_starts = given + lane_starts if lane_starts.size else given
     share(
         threads,
         vector.run,
-        shape.blocks * -(-shape.padded_rows // shape.task_rows),
+        launch.tasks,
         shape,
         work,
-        _lanes(problem, lay, shape, from_lanes, tile.lanes, threads),
-        scalars.view(np.uint8),
-        offsets.reshape(-1),
-        safe.reshape(-1),
-        pack.padded(row_starts, problem.groups, shape.padded_rows).astype(kernel.wide),
-        _lane_starts(lane_starts, shape, tile, kernel.wide),
-        register,
-        direct,
-        np.empty(0, kernel.wide),
-        *(results.get(name, np.empty(0, kind)) for name, kind in KINDS.items()),
+        _lanes(problem, launch, setting.take_lanes, work.tile_lanes, threads),
+        scalars,
+        launch.offsets,
+        safe,
+        read_only(row_starts.astype(kernel.wide)),
+        read_only(_lane_starts(lane_starts, shape, work.tile_lanes, kernel.wide)),
+        setting.register,
+        _direct(problem.geometry, work, kernel, results),
+        NO_STATE[kernel.wide],
+        *(results.get(name, empty) for name, empty in NO_RESULTS.items()),
     )
 
 
-def _direct(problem: Problem, work: vector.Work, kernel: Kernel, results: Results) -> Array:
+def _direct(geometry: Geometry, work: vector.Work, kernel: Kernel, results: Results) -> Array:
     """Addresses of results where a tile's lanes lie side by side, in the type of its state."""
     names = FILLS[kernel.work]
-    fit = problem.single and problem.image_step == 1 and not work.forgets
+    fit = geometry.single and geometry.image_step == 1 and not work.forgets
     fit &= all(results[name].dtype == kernel.wide for name in names)
     places = [results[name].ctypes.data if fit else 0 for name in names]
     return np.array([0] * (kernel.work == "peaks") + places + [0] * 3)  # peaks follow their sum
 
 
 def _work(
-    problem: Problem,
-    plan: Plan,
-    kernel: Kernel,
-    lay: Layout,
-    shape: vector.Shape,
-    tile: tiles.Tile,
-    accumulator: Accumulator,
-) -> tuple[vector.Work, Array]:
-    """What every tile does, and from where its registers cannot reach a rail within a segment."""
-    low, high = accumulator.min, accumulator.max
-    largest, heaviest = plan.inputs.magnitude, plan.weights.magnitude
+    geometry: Geometry, kernel: Kernel, lay: Layout, tile: tiles.Tile, accumulator: Accumulator
+) -> vector.Work:
+    """What every tile does."""
     # sums take whole units; steps through pairs take the taps of two channels at a time
     paired = kernel.form == "int16x2" and kernel.work != "exact"
     work = vector.Work(
@@ -274,71 +358,59 @@ def _work(
         scalar_bytes=lay.unit_bytes,
         segments=0,
         segment_blocks=lay.segment,
-        lane_limits=not problem.lanes_are_inputs,
-        forgets=kernel.work == "saturate" and 2**accumulator.bits <= 2 * largest * heaviest,
-        low=low,
-        high=high,
+        lane_limits=not geometry.lanes_are_inputs,
+        forgets=False,
+        low=accumulator.min,
+        high=accumulator.max,
     )
     if not paired or kernel.work == "peaks":
-        return work, np.empty(0, np.int32)
+        return work
     limited = Kernel("cruise", kernel.form, lane_limits=work.lane_limits)
     cruise = tiles.compile_tile(limited, host(), tile.rows, tile.vectors)
-    work = work._replace(cruise=cruise.address, segments=-(-lay.units // lay.segment))
-    return work, pack.limits(problem, lay, low, high, largest, shape.padded_rows, tile.lanes)
+    return work._replace(cruise=cruise.address, segments=-(-lay.units // lay.segment))
 
 
-def _lanes(
-    problem: Problem, lay: Layout, shape: vector.Shape, take: int, slack: int, threads: int
-) -> Array:
-    """The lanes' operands in planes: uint8 (blocks, bytes), and a tile's reach beyond."""
-    form = lay.form
+def _lanes(problem: Problem, launch: Launch, take: int, slack: int, threads: int) -> Array:
+    """The lanes' operands in planes: uint8 (blocks, bytes), and a tile's reach beyond.
+
+    `take` is taken from all bytes, modulo 2^8; what is not an operand is 0 before.
+    """
+    lay, shape = launch.lay, launch.shape
     size = shape.blocks * shape.block_bytes
-    blank = -take & 255
+    total = size + slack * lay.unit_bytes
     threads = threads if size >= BIG else 1
-    if problem.single:
-        buffer = np.empty(size + slack * lay.unit_bytes, np.uint8)
-        buffer[size - shape.block_bytes :] = blank
-        units = pack.pixels(problem, form, take)
+    if problem.geometry.single:
+        buffer = np.empty(total, np.uint8)
+        buffer[size - shape.block_bytes :] = 0
+        units = pack.pixels(problem, lay.form)
         code = tiles.compile_transpose(8 * units.itemsize)
         out = buffer[:size].view(units.dtype)
         share(threads, vector.lay_pixels, shape.blocks, shape, units, *code, out)
     else:
-        buffer = np.full(size + slack * lay.unit_bytes, blank, np.uint8)
-        source = pack.convert(problem.lanes, form, take).reshape(-1)
+        buffer = np.zeros(total, np.uint8)
+        source = read_only(pack.elements(problem.lanes, lay.form).reshape(-1))
         out = buffer[:size].view(source.dtype)
         share(threads, vector.lay, shape.blocks, shape, source, *lay.phases, out)
+    if take:
+        buffer -= np.uint8(take & 255)
     return buffer
 
 
-def _starts(problem: Problem, take: int) -> tuple[Array, Array]:
-    """What registers start at by row and by image, with what `take` takes from the sums."""
-    if take == 0:
-        return problem.row_starts, problem.lane_starts
-    positive, negative = portable.sign_sums(problem.weights)
-    given = take * (positive - negative)
-    if problem.lanes_are_inputs:
-        return problem.row_starts + given, problem.lane_starts
-    return problem.row_starts, given + (problem.lane_starts if problem.lane_starts.size else 0)
-
-
-def _lane_starts(starts: Array, shape: vector.Shape, tile: tiles.Tile, kind: str) -> Array:
+def _lane_starts(starts: Array, shape: vector.Shape, across: int, kind: str) -> Array:
     """By image and as far as tiles reach; without any, the zeros of one tile."""
-    count = shape.images + tile.lanes if starts.size else tile.lanes
-    out = np.zeros(count, kind)
+    out = np.zeros(shape.images + across if starts.size else across, kind)
     out[: len(starts)] = starts
     return out
 
 
-def _shape(
-    problem: Problem, lay: Layout, rows: int, tile: tiles.Tile, threads: int
-) -> vector.Shape:
+def _shape(geometry: Geometry, lay: Layout, tile: tiles.Tile, threads: int) -> vector.Shape:
     """Blocks whose planes fit the cache; tasks enough for the threads."""
-    stride, padding, _, groups = problem.geometry
-    height, width = problem.window
-    count = len(problem.lanes)
+    height, width = geometry.window
+    count, _, image_height, image_width = geometry.lanes
+    rows, groups = geometry.rows_of_group, geometry.groups
     band, images = height, 1
     image_bytes = lay.line_bytes * (height + lay.below) + 1
-    if problem.single:
+    if geometry.single:
         images = tile.lanes
     elif image_bytes <= 2 * BLOCK_BYTES:
         fit = max(1, BLOCK_BYTES // image_bytes)
@@ -354,14 +426,14 @@ def _shape(
     return vector.Shape(
         blocks=blocks,
         images=count,
-        channels=problem.rows.shape[1],
-        height=problem.lanes.shape[2],
-        width=problem.lanes.shape[3],
+        channels=geometry.rows[1],
+        height=image_height,
+        width=image_width,
         groups=groups,
-        stride_y=stride[0],
-        stride_x=stride[1],
-        pad_y=padding[0],
-        pad_x=padding[1],
+        stride_y=geometry.stride[0],
+        stride_x=geometry.stride[1],
+        pad_y=geometry.padding[0],
+        pad_x=geometry.padding[1],
         out_height=height,
         out_width=width,
         unit=lay.form.group,
@@ -374,6 +446,6 @@ def _shape(
         rows=rows,
         padded_rows=padded,
         task_rows=-(-padded // (parts * tile.rows)) * tile.rows,
-        image_step=problem.image_step,
-        row_step=problem.row_step,
+        image_step=geometry.image_step,
+        row_step=geometry.row_step,
     )

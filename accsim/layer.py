@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from accsim._check import IntArray, integer, integer_array
+from accsim._check import IntArray, integer, integer_array, plain, read_only
 from accsim.arith import check_bias
 from accsim.errors import AccsimError, LayerFileError, ShapeError, SpecError
 from accsim.files import read_arrays, write_arrays
-from accsim.spec import MAX_BITS, Accumulator, IntSpec, signed, unsigned
+from accsim.spec import MAX_BITS, Accumulator, IntSpec, between, bits_to_hold, signed, unsigned
 
 __all__ = ["IntLayer"]
 
 FORMAT = 1  # of the layer file
 _GEOMETRY = ("stride", "padding", "dilation")
+_OPTIONS = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}  # defaults
+_STORED = [(bits, np.dtype(f"int{bits}")) for bits in (8, 16, 32, 64)]
+_WIDEST_SIGNED, _WIDEST_UNSIGNED = signed(MAX_BITS), unsigned(MAX_BITS)
 _MOST = 2**20  # the largest stride, padding, dilation or number of groups
 
 
@@ -42,38 +47,17 @@ class IntLayer:
     padding: int | tuple[int, int] = field(default=0, kw_only=True)
     dilation: int | tuple[int, int] = field(default=1, kw_only=True)
     groups: int = field(default=1, kw_only=True)
+    weight_range: IntSpec = field(init=False, repr=False)  # of the weights themselves
 
     def __post_init__(self) -> None:
         for name in ("weight_spec", "input_spec"):
             if not isinstance(getattr(self, name), IntSpec):
                 raise SpecError(f"{name} must be an IntSpec, not {getattr(self, name)!r}")
         weight = integer_array(self.weight, "weight")
-        if weight.ndim not in (2, 4):
-            raise ShapeError(
-                f"weight must be (C, K) or (O, I, kh, kw), not of shape {weight.shape}"
-            )
-        if len(weight) == 0 or (weight.ndim == 4 and 0 in weight.shape):
-            raise ShapeError(
-                f"weight must have at least one channel and tap, not shape {weight.shape}"
-            )
-        self.weight_spec.check(weight, "weight")
-        for name in _GEOMETRY:
-            low = 0 if name == "padding" else 1
-            object.__setattr__(self, name, _pair(getattr(self, name), name, low))
-        object.__setattr__(self, "groups", integer(self.groups, "groups", 1, _MOST))
-        if weight.ndim == 2 and self.geometry != ((1, 1), (0, 0), (1, 1), 1):
-            raise ShapeError("a linear weight (C, K) takes no stride, padding, dilation or groups")
-        if len(weight) % self.groups:
-            raise ShapeError(
-                f"groups must divide the {len(weight)} output channels, not {self.groups}"
-            )
+        _check_shape(weight)
+        object.__setattr__(self, "weight_range", range_of(weight, "weight", self.weight_spec))
+        _settle(self, weight)
         object.__setattr__(self, "weight", _frozen(weight, storage(self.weight_spec)))
-        if self.bias is not None:
-            bias = integer_array(self.bias, "bias")
-            if bias.shape != (len(weight),):
-                raise ShapeError(f"bias must have shape ({len(weight)},), not {bias.shape}")
-            check_widest(bias, "bias", int(bias.min()), int(bias.max()))
-            object.__setattr__(self, "bias", _frozen(bias, np.int64))
 
     @property
     def geometry(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]:
@@ -169,6 +153,71 @@ class IntLayer:
             raise LayerFileError(f"{name} is not a layer file: {error}") from error
 
 
+def borrowing(
+    weight: IntArray, weights: IntSpec, inputs: IntSpec, options: Mapping[str, object]
+) -> IntLayer:
+    """A layer for one call, which reads the caller's weight where it is, if its dtype allows.
+
+    `weights` is the range of the weight, and as `inputs` a spec of the layer; `options` are
+    arguments of `IntLayer`, bias and geometry, checked as there.
+    """
+    _check_shape(weight)
+    layer = object.__new__(IntLayer)
+    given = {"weight_spec": weights, "input_spec": inputs, "weight_range": weights}
+    for name, value in {**_OPTIONS, **options, **given}.items():
+        object.__setattr__(layer, name, value)
+    _settle(layer, weight)
+    object.__setattr__(layer, "weight", read_only(plain(weight, storage(weights))))
+    return layer
+
+
+def _check_shape(weight: IntArray) -> None:
+    """Raise ShapeError unless this can be the weight of a layer."""
+    if weight.ndim not in (2, 4):
+        raise ShapeError(f"weight must be (C, K) or (O, I, kh, kw), not of shape {weight.shape}")
+    if len(weight) == 0 or (weight.ndim == 4 and 0 in weight.shape):
+        raise ShapeError(f"weight must have at least one channel and tap, not shape {weight.shape}")
+
+
+def _settle(layer: IntLayer, weight: IntArray) -> None:
+    """Check a new layer's geometry and bias beside its weight, and keep them as they are stored."""
+    for name in _GEOMETRY:
+        low = 0 if name == "padding" else 1
+        object.__setattr__(layer, name, _pair(getattr(layer, name), name, low))
+    object.__setattr__(layer, "groups", integer(layer.groups, "groups", 1, _MOST))
+    if weight.ndim == 2 and layer.geometry != ((1, 1), (0, 0), (1, 1), 1):
+        raise ShapeError("a linear weight (C, K) takes no stride, padding, dilation or groups")
+    if len(weight) % layer.groups:
+        raise ShapeError(
+            f"groups must divide the {len(weight)} output channels, not {layer.groups}"
+        )
+    if layer.bias is not None:
+        bias = integer_array(layer.bias, "bias")
+        if bias.shape != (len(weight),):
+            raise ShapeError(f"bias must have shape ({len(weight)},), not {bias.shape}")
+        check_widest(bias, "bias", int(bias.min()), int(bias.max()))
+        object.__setattr__(layer, "bias", _frozen(bias, np.int64))
+
+
+def range_of(array: IntArray, name: str, within: IntSpec | None = None) -> IntSpec:
+    """The range of the codes in an array, found in one look.
+
+    Raises: RangeError for codes outside `within`, or that the widest register could not hold.
+    """
+    low = high = 0
+    if array.size:
+        low = int(np.minimum.reduce(array, axis=None))
+        high = int(np.maximum.reduce(array, axis=None))
+    if within is None:
+        check_widest(array, name, low, high)
+    elif array.size and not within.min <= low <= high <= within.max:
+        within.check(array, name)
+    return _range(low, high)
+
+
+_range = lru_cache(maxsize=1024)(between)
+
+
 def check_start(layer: IntLayer, accumulator: Accumulator) -> None:
     """Raise unless these are a layer and a register that can start at every channel's bias.
 
@@ -189,18 +238,15 @@ def check_widest(array: IntArray, name: str, low: int, high: int) -> None:
 
     `low` and `high` are the array's least and greatest entries.
     """
-    widest = (signed if low < 0 else unsigned)(MAX_BITS)
+    widest = _WIDEST_SIGNED if low < 0 else _WIDEST_UNSIGNED
     if not widest.min <= low <= high <= widest.max:
         widest.check(array, name)
 
 
 def storage(spec: IntSpec) -> np.dtype[Any]:
     """The narrowest signed numpy dtype that holds every code of `spec`."""
-    return next(
-        np.dtype(kind)
-        for kind in (np.int8, np.int16, np.int32, np.int64)
-        if np.iinfo(kind).min <= spec.min and spec.max <= np.iinfo(kind).max
-    )
+    least = bits_to_hold(spec.min, spec.max)
+    return next(kind for bits, kind in _STORED if least <= bits)
 
 
 def _frozen(array: IntArray, dtype: np.typing.DTypeLike) -> IntArray:
@@ -212,6 +258,8 @@ def _frozen(array: IntArray, dtype: np.typing.DTypeLike) -> IntArray:
 
 def _pair(value: object, name: str, low: int) -> tuple[int, int]:
     """One integer or two, as (vertical, horizontal)."""
+    if type(value) is int and low <= value <= _MOST:
+        return value, value
     both = value if isinstance(value, tuple | list) else (value, value)
     if len(both) != 2:
         raise SpecError(f"{name} must be one integer or two, not {value!r}")

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from accsim._check import IntArray
+from accsim._check import IntArray, plain, read_only
 from accsim.kernels.forms import Form
 from accsim.kernels.vector import excursions
 from accsim.layer import IntLayer
 
 __all__ = [
+    "Geometry",
     "Layout",
     "Problem",
-    "convert",
+    "elements",
     "layout",
     "limits",
     "padded",
@@ -35,41 +36,54 @@ SEGMENT = 16  # steps of a segment, as nearly as whole groups of channels allow
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Shapes and steps of a problem: what layout, tiles and tasks follow from, whatever its data.
+
+    Output pixel p of row r in image n is entry n * image_step + r * row_step + p of a flat result.
+    """
+
+    rows: tuple[int, ...]  # (groups * R, I, kh, kw)
+    lanes: tuple[int, ...]  # (N, groups * I, H, W)
+    window: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    image_step: int
+    row_step: int
+    lanes_are_inputs: bool
+
+    @property
+    def rows_of_group(self) -> int:
+        """R: rows in each group."""
+        return self.rows[0] // self.groups
+
+    @property
+    def single(self) -> bool:
+        """Whether images and kernels are one pixel, in one group: a matrix product."""
+        shapes = self.lanes[2:], self.rows[2:], self.window
+        return shapes == ((1, 1),) * 3 and self.padding == (0, 0) and self.groups == 1
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
-    """Two sides: `rows` (groups * R, I, kh, kw) slide over `lanes` (N, groups * I, H, W).
+    """Two sides: `rows` slide over `lanes`; either may be the weights.
 
-    Either side may be the weights. Starts are what the registers hold first, by row and, unless
-    empty, by image. Output pixel p of row r in image n is entry n * image_step + r * row_step + p
-    of a flat result.
+    Starts are what the registers hold first, by row and, unless empty, by image.
     """
 
     rows: IntArray
     lanes: IntArray
     row_starts: IntArray
     lane_starts: IntArray
-    geometry: tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]
-    window: tuple[int, int]
-    image_step: int
-    row_step: int
-    lanes_are_inputs: bool
-
-    @property
-    def groups(self) -> int:
-        """Groups of channels."""
-        return self.geometry[3]
+    geometry: Geometry
 
     @property
     def weights(self) -> IntArray:
         """The side that is the weights, as (channels, taps)."""
-        side = self.rows if self.lanes_are_inputs else self.lanes
+        side = self.rows if self.geometry.lanes_are_inputs else self.lanes
         return side.reshape(len(side), -1)
-
-    @property
-    def single(self) -> bool:
-        """Whether images and kernels are one pixel, in one group: a matrix product."""
-        shapes = self.lanes.shape[2:], self.rows.shape[2:], self.window
-        return shapes == ((1, 1),) * 3 and self.geometry[1] == (0, 0) and self.groups == 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,68 +146,92 @@ def problem_of(layer: IntLayer, x: IntArray, channels: Sequence[int] | slice) ->
     weights = layer.weight[channels]
     count = len(weights)
     bias = None if layer.bias is None else layer.bias[channels]
+    height, width = layer.output_shape(x.shape)[2:] if layer.is_conv else (1, 1)
+    if not layer.is_conv:
+        x = x.reshape(prod(x.shape[:-1]), layer.taps, 1, 1)
+        weights = weights[:, :, None, None]
+    lanes_are_inputs = layer.is_conv or (count < FEW_LANES and count < len(x))
+    area = height * width
+    rows, lanes, image_step, row_step = (
+        (weights, x, count * area, area) if lanes_are_inputs else (x, weights, 1, count)
+    )
+    geometry = Geometry(
+        rows.shape,
+        lanes.shape,
+        (height, width),
+        *layer.geometry,
+        image_step=image_step,
+        row_step=row_step,
+        lanes_are_inputs=lanes_are_inputs,
+    )
     none = np.empty(0, np.int64)
-    if layer.is_conv:
-        height, width = layer.output_shape(x.shape)[2:]
-        window, area = (height, width), height * width
-        starts = np.zeros(count, np.int64) if bias is None else bias
-        return Problem(weights, x, starts, none, layer.geometry, window, count * area, area, True)
-    inputs = x.reshape(prod(x.shape[:-1]), layer.taps, 1, 1)
-    weights = weights[:, :, None, None]
-    if count < FEW_LANES and count < len(inputs):
-        starts = np.zeros(count, np.int64) if bias is None else bias
-        return Problem(weights, inputs, starts, none, layer.geometry, (1, 1), count, 1, True)
-    starts = np.zeros(len(inputs), np.int64)
-    bias = none if bias is None else bias
-    return Problem(inputs, weights, starts, bias, layer.geometry, (1, 1), 1, count, False)
+    if lanes_are_inputs and bias is not None:
+        return Problem(rows, lanes, bias, none, geometry)
+    zeros = np.zeros(len(rows), np.int64)
+    return Problem(rows, lanes, zeros, none if bias is None else bias, geometry)
 
 
 def pieces(problem: Problem, form: Form) -> Iterator[tuple[Problem, int]]:
     """The problem in pieces whose packed sides are of bounded size, and where their results go."""
+    geometry = problem.geometry
     item = np.dtype(form.element).itemsize
-    rows = len(problem.rows)
-    if problem.groups == 1:
-        rows = max(8, ROW_BYTES // (problem.rows[0].size * max(4, item) + 1))
-    image_bytes = problem.lanes[0].size * item + 1
+    rows = count = len(problem.rows)
+    if geometry.groups == 1:
+        rows = _whole(ROW_BYTES // (prod(geometry.rows[1:]) * max(4, item) + 1), 8)
+    image_bytes = prod(geometry.lanes[1:]) * item + 1
     images = max(1, LANE_BYTES // image_bytes)
-    if problem.single:
-        images = max(256, images)  # a few tiles at least
-    height, width = problem.window
-    band = height if problem.single else max(1, LANE_BYTES * height // image_bytes)
-    for r in range(0, len(problem.rows), rows):
+    if geometry.single:
+        images = _whole(images, 256)
+    height, width = geometry.window
+    band = height if geometry.single else max(1, LANE_BYTES * height // image_bytes)
+    if rows >= count and images >= len(problem.lanes) and band >= height:
+        yield problem, 0
+        return
+    for r in range(0, count, rows):
         for n in range(0, len(problem.lanes), images):
-            piece = replace(
-                problem,
-                rows=problem.rows[r : r + rows],
-                row_starts=problem.row_starts[r : r + rows],
-                lanes=problem.lanes[n : n + images],
-                lane_starts=problem.lane_starts[n : n + images],
+            some, others = problem.rows[r : r + rows], problem.lanes[n : n + images]
+            piece = Problem(
+                some,
+                others,
+                problem.row_starts[r : r + rows],
+                problem.lane_starts[n : n + images],
+                replace(geometry, rows=some.shape, lanes=others.shape),
             )
-            first = r * problem.row_step + n * problem.image_step
+            first = r * geometry.row_step + n * geometry.image_step
             for top in range(0, height, band):
                 yield _band(piece, top, min(band, height - top)), first + top * width
 
 
+def _whole(most: int, least: int) -> int:
+    """As many as that, but in whole tiles where they are many."""
+    return max(least, most - most % 64 if most > 64 else most)
+
+
 def _band(problem: Problem, top: int, height: int) -> Problem:
     """Some rows of the output, from those rows of the images that they read."""
-    if height == problem.window[0]:
+    geometry = problem.geometry
+    if height == geometry.window[0]:
         return problem
-    stride, padding, dilation, groups = problem.geometry
-    first = top * stride[0] - padding[0]
-    reach = (height - 1) * stride[0] + (problem.rows.shape[2] - 1) * dilation[0] + 1
+    first = top * geometry.stride[0] - geometry.padding[0]
+    reach = (height - 1) * geometry.stride[0] + (geometry.rows[2] - 1) * geometry.dilation[0] + 1
     begin = max(0, first)
+    lanes = problem.lanes[:, :, begin : max(begin, first + reach)]
     return replace(
         problem,
-        lanes=problem.lanes[:, :, begin : max(begin, first + reach)],
-        geometry=(stride, (begin - first, padding[1]), dilation, groups),
-        window=(height, problem.window[1]),
+        lanes=lanes,
+        geometry=replace(
+            geometry,
+            lanes=lanes.shape,
+            padding=(begin - first, geometry.padding[1]),
+            window=(height, geometry.window[1]),
+        ),
     )
 
 
-def layout(problem: Problem, form: Form) -> Layout:
+def layout(geometry: Geometry, form: Form) -> Layout:
     """The planes that a problem needs."""
-    stride, _, dilation, _ = problem.geometry
-    channels, *kernel = problem.rows.shape[1:]
+    stride, dilation = geometry.stride, geometry.dilation
+    channels, *kernel = geometry.rows[1:]
     reach = [np.arange(kernel[i]) * dilation[i] for i in (0, 1)]
     found = [_phases(reach[i] % stride[i]) for i in (0, 1)]
     steps = reach[0] // stride[0], reach[1] // stride[1]
@@ -203,7 +241,7 @@ def layout(problem: Problem, form: Form) -> Layout:
         phases=(found[0][0], found[1][0]),
         phase_of=(found[0][1], found[1][1]),
         step_of=steps,
-        pitch=problem.window[1] + int(steps[1][-1]),
+        pitch=geometry.window[1] + int(steps[1][-1]),
     )
 
 
@@ -216,26 +254,41 @@ def _phases(residues: Array) -> tuple[Array, Array]:
 
 
 def padded(values: Array, groups: int, rows: int) -> Array:
-    """Each group's entries along axis 0, followed by zeros up to `rows`."""
+    """Each group's entries along axis 0, followed by zeros up to `rows`; as given if so many."""
+    if len(values) == groups * rows:
+        return values
     out = np.zeros((groups, rows, *values.shape[1:]), values.dtype)
     out[:, : len(values) // groups] = values.reshape(groups, -1, *values.shape[1:])
     return out.reshape(groups * rows, *values.shape[1:])
 
 
+def elements(array: IntArray, form: Form) -> Array:
+    """Operands as the form's elements, modulo their size, contiguous; a copy only if need be."""
+    element = np.dtype(form.element)
+    if element.kind != "f" and array.itemsize == element.itemsize:
+        return plain(array, array.dtype).view(element)
+    return plain(array, element)
+
+
 def scalars(problem: Problem, form: Form, rows: int, units: int, take: int, shift: int) -> Array:
     """The rows' operands, less `take` and times 2^shift, one scalar for each unit of channels.
 
-    Shapes: (groups * rows, units * kernel), units that do not exist being zeros.
+    Shapes: uint8 (groups * rows, bytes of units * kernel), what does not exist being zeros. Reads
+    nothing else, so that operands which lie like that already are not copied.
     """
-    count, channels, *kernel = problem.rows.shape
+    groups = problem.geometry.groups
+    count, channels, *kernel = problem.geometry.rows
     taps = kernel[0] * kernel[1]
+    whole = count == groups * rows and channels == units * form.group
+    if whole and not take and not shift and (taps == 1 or form.group == 1):
+        return read_only(elements(problem.rows, form).reshape(count, -1).view(np.uint8))
     element = np.dtype(form.element)
-    each = count // problem.groups
-    out = np.empty((problem.groups, rows, units, taps, form.group), element)
+    each = count // groups
+    out = np.empty((groups, rows, units, taps, form.group), element)
     out[:, each:] = 0
-    given = problem.rows.reshape(problem.groups, each, channels, taps)
+    given = problem.rows.reshape(groups, each, channels, taps)
     if taps == 1:
-        flat = out.reshape(problem.groups, rows, -1)
+        flat = out.reshape(groups, rows, -1)
         flat[:, :each, :channels] = given[..., 0]
         flat[:, :each, channels:] = 0
     else:
@@ -248,26 +301,17 @@ def scalars(problem: Problem, form: Form, rows: int, units: int, take: int, shif
         out -= np.array(take).astype(element)  # modulo 2^8, where the difference is in range
     if shift:
         out <<= shift
-    made = out.reshape(problem.groups * rows, -1)
-    return made if form.group == 1 else made.view(f"i{form.group * element.itemsize}")
+    return read_only(out.reshape(groups * rows, -1).view(np.uint8))
 
 
-def convert(array: IntArray, form: Form, take: int) -> Array:
-    """The lanes' operands as elements, less `take`, contiguous; a copy only if need be."""
-    element = np.dtype(form.element)
-    out = array.astype(element, order="C", copy=False)
-    # modulo 2^8, where the difference is in range
-    return out - np.array(take).astype(element) if take else out
-
-
-def pixels(problem: Problem, form: Form, take: int) -> Array:
+def pixels(problem: Problem, form: Form) -> Array:
     """The lanes' operands as flat units, where images are single pixels."""
     lanes = problem.lanes
     rest = -lanes.shape[1] % form.group
     if rest:
         lanes = np.concatenate([lanes, np.zeros_like(lanes, shape=(len(lanes), rest, 1, 1))], 1)
-    flat = convert(lanes, form, take).reshape(-1)
-    return flat if form.group == 1 else flat.view(f"i{form.group * flat.itemsize}")
+    flat = elements(lanes, form).reshape(-1)
+    return read_only(flat if form.group == 1 else flat.view(f"i{form.group * flat.itemsize}"))
 
 
 def limits(
@@ -281,8 +325,8 @@ def limits(
     excursion = excursions(problem.weights, plan.segment * plan.form.group * plan.taps) * largest
     safe = np.stack([low + excursion, high - excursion], axis=-1)
     safe = safe.clip(-(2**31), 2**31 - 1).astype(np.int32)
-    if problem.lanes_are_inputs:
-        return padded(safe, problem.groups, rows)
+    if problem.geometry.lanes_are_inputs:
+        return padded(safe, problem.geometry.groups, rows)
     whole = -(-len(safe) // across)
     tiles = padded(safe, 1, whole * across).reshape(whole, across, -1, 2)
     return np.ascontiguousarray(tiles.transpose(0, 2, 3, 1))

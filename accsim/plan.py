@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
-from accsim._check import IntArray
+from accsim._check import read_only
 from accsim.bounds import magnitude
 from accsim.errors import HostWidthError
 from accsim.layer import IntLayer
@@ -17,6 +17,7 @@ from accsim.spec import Accumulator, IntSpec, Overflow
 __all__ = ["Call", "Part", "Plan", "plan"]
 
 WRAPPED = "wrapping at every step is the exact sum modulo 2^bits"
+Channels = tuple[int, ...] | None  # None: all
 SAMPLE = 16  # channels that are looked at first
 SPLIT = 4  # certified channels are computed apart if they are at least 1/4 of all
 
@@ -33,7 +34,7 @@ class Part:
 
     work: str
     form: str
-    channels: tuple[int, ...] | None  # None: all
+    channels: Channels
     why: str
 
     def __str__(self) -> str:
@@ -66,12 +67,19 @@ def plan(
 
     Peaks are asked for only together with counts.
     """
-    rows = layer.rows
-    weights = IntSpec(int(rows.min()), int(rows.max())) if rows.size else IntSpec(0, 0)
     if layer.pads or not inputs.contains_zero:
         inputs = IntSpec(min(inputs.min, 0), max(inputs.max, 0))
-    call = Call(layer, inputs, weights, accumulator)
-    exact, stepped, why = _certified(call, counts)
+    call = Call.of(layer, inputs, accumulator)
+    parts = _by_ranges(call, counts, peaks)
+    if parts is None:
+        parts = _parts(call, counts, peaks, *_by_weights(layer, call))
+    return Plan(parts, inputs, layer.weight_range)
+
+
+def _parts(
+    call: Call, counts: bool, peaks: bool, exact: Channels, stepped: Channels, why: str
+) -> tuple[Part, ...]:
+    """The parts for channels whose exact sum is the answer, for that reason, and for the others."""
     parts = []
     if exact is None or exact:
         parts.append(Part("exact", call.forms("exact", proved=why != WRAPPED)[0], exact, why))
@@ -84,7 +92,7 @@ def plan(
         # plain loops find everything in one pass
         work = "all" if counts else "exact" if stepped == () else "saturate"
         parts = [Part(work, "portable", None, "no vector form holds these operands and sums")]
-    return Plan(tuple(parts), inputs, weights)
+    return tuple(parts)
 
 
 def check_host(layer: IntLayer, accumulator: Accumulator) -> type[np.int32] | type[np.int64]:
@@ -112,10 +120,17 @@ def check_host(layer: IntLayer, accumulator: Accumulator) -> type[np.int32] | ty
 class Call:
     """The ranges of one call; with every product in [least, greatest], 0 included."""
 
-    layer: IntLayer
+    taps: int
+    start: int  # the largest starting value, in size
     inputs: IntSpec
     weights: IntSpec
     accumulator: Accumulator
+
+    @classmethod
+    def of(cls, layer: IntLayer, inputs: IntSpec, accumulator: Accumulator) -> Call:
+        """A call of a layer with inputs in this range."""
+        start = 0 if layer.bias is None else magnitude(layer.bias)
+        return cls(layer.taps, start, inputs, layer.weight_range, accumulator)
 
     @property
     def products(self) -> tuple[int, int]:
@@ -130,29 +145,23 @@ class Call:
     @property
     def reach(self) -> int:
         """No exact running sum is larger in size."""
-        bias = self.layer.bias
-        return (0 if bias is None else magnitude(bias)) + self.layer.taps * max(
-            -self.products[0], self.products[1]
-        )
+        least, greatest = self.products
+        return self.start + self.taps * max(-least, greatest)
 
+    @lru_cache(maxsize=256)  # noqa: B019  (calls are small values)
     def forms(self, work: str, *, proved: bool = False) -> tuple[str, ...]:
         """Every form in which this work is exact, the fastest first; plain loops always are.
 
         Proved: no running sum leaves the rails.
         """
-        from accsim.kernels.forms import host  # numba loads when first used
-
         least, greatest = self.products
         register, reach = self.accumulator, self.reach
         words = all(s.min >= -(2**15) and s.max < 2**15 for s in (self.inputs, self.weights))
         if work == "exact":  # int32 must hold the sums, or the bits that are asked for
             fits = reach < 2**31 and (proved or register.min <= -reach)
             fits |= register.max < 2**31
-            shift = byte_shift(self.inputs, self.weights)
-            pair = 0 if shift is None else 2 * (self.inputs.max - shift) * self.weights.magnitude
-            quick = host().dot_bytes or (host().dot_pairs and pair < 2**15)
             right = {
-                "int8x4": fits and shift is not None and quick,
+                "int8x4": fits and exact_shift(self.inputs, self.weights) is not None,
                 "int16x2": fits and words,
                 "float64": reach <= 2**53,
             }
@@ -166,7 +175,7 @@ class Call:
                 "int16x2": words and low >= -(2**31) and high < 2**31,
                 "float64": 2**register.bits + reach <= 2**53,
             }
-        usable = _vectors() and self.layer.taps > 0
+        usable = _vectors() and self.taps > 0
         return (*(form for form in right if usable and right[form]), "portable")
 
 
@@ -177,29 +186,45 @@ def byte_shift(inputs: IntSpec, weights: IntSpec) -> int | None:
     return shift if fits else None
 
 
-Channels = tuple[int, ...] | None
+def exact_shift(inputs: IntSpec, weights: IntSpec) -> int | None:
+    """As `byte_shift`, where this processor multiplies such bytes exactly; sides may be swapped."""
+    from accsim.kernels.forms import host  # numba loads when first used
+
+    shift = byte_shift(inputs, weights)
+    if shift is None or host().dot_bytes:
+        return shift
+    pair = 2 * (inputs.max - shift) * weights.magnitude
+    return shift if host().dot_pairs and pair < 2**15 else None
 
 
-def _certified(call: Call, counts: bool) -> tuple[Channels, Channels, str]:
-    """Channels whose exact sum is the answer, the others, and why."""
-    register, layer = call.accumulator, call.layer
+@lru_cache(maxsize=256)
+def _by_ranges(call: Call, counts: bool, peaks: bool) -> tuple[Part, ...] | None:
+    """The parts, if the ranges alone tell that the exact sums are the answer; else None."""
+    register, reach = call.accumulator, call.reach
     if register.overflow is Overflow.WRAP and not counts:
-        return None, (), WRAPPED
-    if register.min <= -call.reach and call.reach <= register.max:
-        return None, (), "by the ranges of the operands no running sum reaches a rail"
-    from accsim.kernels.portable import sign_sums
+        return _parts(call, counts, peaks, None, (), WRAPPED)
+    if register.min <= -reach and reach <= register.max:
+        why = "by the ranges of the operands no running sum reaches a rail"
+        return _parts(call, counts, peaks, None, (), why)
+    return None
 
-    def certified(some: slice) -> IntArray:
-        positive, negative = sign_sums(layer.rows[some])
-        up, down = call.inputs.max, -call.inputs.min
-        bias: IntArray = np.zeros(1, np.int64) if layer.bias is None else layer.bias[some]
-        high = bias + positive * up + negative * down
-        low = bias - positive * down - negative * up
-        return np.asarray((register.min <= low) & (high <= register.max))
+
+def _by_weights(layer: IntLayer, call: Call) -> tuple[Channels, Channels, str]:
+    """Channels whose exact sum is the answer, the others, and why.
+
+    Their sums of positive and of negative weights tell.
+    """
+    from accsim.kernels.portable import certified
+
+    least, greatest = call.inputs.min, call.inputs.max
+    limits = least, greatest, call.accumulator.min, call.accumulator.max
+    starts = np.zeros(layer.channels, np.int64) if layer.bias is None else layer.bias
 
     # where not one of a few channels is safe, hardly a quarter of all is
     few = slice(0, None, max(1, layer.channels // SAMPLE))
-    safe = certified(slice(None)) if certified(few).any() else np.zeros(layer.channels, bool)
+    if not certified(layer.rows[few], read_only(starts[few]), *limits).any():
+        return (), None, ""
+    safe = certified(layer.rows, read_only(starts), *limits)
     if safe.all():
         return None, (), "by its weights no running sum of any channel reaches a rail"
     if layer.groups > 1 or safe.sum() * SPLIT < len(safe):

@@ -8,9 +8,9 @@ import numpy as np
 
 from accsim._check import IntArray, integer, integer_array
 from accsim.errors import ShapeError
-from accsim.layer import IntLayer, check_start, check_widest
+from accsim.layer import IntLayer, borrowing, check_start, range_of
 from accsim.plan import Plan, check_host, plan
-from accsim.spec import Accumulator, IntSpec, between
+from accsim.spec import Accumulator, IntSpec
 
 __all__ = ["Run", "conv2d", "linear", "simulate"]
 
@@ -51,10 +51,10 @@ def simulate(
     """
     array = integer_array(x, "x")
     results = _results(layer, array, accumulator)
-    inputs = _spec_of(array, "x", layer.input_spec)
+    inputs = range_of(array, "x", layer.input_spec)
     shape = results["output"].shape
-    results["overflow_count"] = np.zeros(shape, np.int32)
-    results["first_overflow"] = np.full(shape, -1, np.int32)
+    results["overflow_count"] = np.empty(shape, np.int32)
+    results["first_overflow"] = np.empty(shape, np.int32)
     if peaks:
         results["peak_low"] = np.empty(shape, np.int64)
         results["peak_high"] = np.empty(shape, np.int64)
@@ -119,7 +119,7 @@ def plan_for(layer: IntLayer, x: object, accumulator: Accumulator) -> Plan:
     """
     array = integer_array(x, "x")
     _results(layer, array, accumulator)
-    inputs = _spec_of(array, "x", layer.input_spec)
+    inputs = range_of(array, "x", layer.input_spec)
     check_host(layer, accumulator)
     return plan(layer, inputs, accumulator)
 
@@ -137,31 +137,16 @@ def _values(
     if weights.ndim != ndim:
         form = "(C, K)" if ndim == 2 else "(O, I, kh, kw)"
         raise ShapeError(f"weight must be {form}, not of shape {weights.shape}")
-    layer = IntLayer(
-        weights,
-        weight_spec=_spec_of(weights, "weight"),
-        input_spec=_spec_of(array, "x"),
-        **options,  # type: ignore[arg-type]
-    )
+    layer = borrowing(weights, range_of(weights, "weight"), range_of(array, "x"), options)
     results = _results(layer, array, accumulator)
     _fill(layer, array, layer.input_spec, accumulator, results, threads)
     return results["output"]
 
 
-def _spec_of(array: IntArray, name: str, within: IntSpec | None = None) -> IntSpec:
-    """The range of the codes in an array. Raises: RangeError for codes outside `within`."""
-    low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
-    if within is None:
-        check_widest(array, name, low, high)
-    elif array.size and not within.min <= low <= high <= within.max:
-        within.check(array, name)
-    return between(low, high)
-
-
 def _results(layer: IntLayer, x: IntArray, accumulator: Accumulator) -> dict[str, IntArray]:
     """An array for the outputs, once bias and shapes are checked."""
     check_start(layer, accumulator)
-    small = accumulator.max <= np.iinfo(np.int32).max
+    small = accumulator.max < 2**31
     shape = layer.output_shape(x.shape)
     return {"output": np.empty(shape, np.int32 if small else np.int64)}
 

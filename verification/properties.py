@@ -73,7 +73,7 @@ def assert_kernels_agree(
     def only(work: str, form: str) -> Plan:
         return Plan((Part(work, form, None, "tried"),), chosen.inputs, chosen.weights)
 
-    call = Call(layer, chosen.inputs, chosen.weights, accumulator)
+    call = Call.of(layer, chosen.inputs, accumulator)
     works = {"count": FIELDS[:3], "peaks": FIELDS[3:]}
     wraps = accumulator.overflow is Overflow.WRAP
     works["exact" if wraps else "saturate"] = FIELDS[:1]

@@ -12,6 +12,8 @@ from numba.core.registry import cpu_target
 from accsim.kernels import emit
 from accsim.kernels.forms import FIELDS, FORMS, Kernel, Target
 
+ENOUGH = 18  # vectors of registers that keep the arithmetic units busy
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -40,7 +42,7 @@ def shape(kernel: Kernel, target: Target, rows: int, lanes: int) -> tuple[int, i
         (height, vectors)
         for vectors in range(1, 10)
         for height in range(1, 9)
-        if FIELDS[kernel.work] * height * vectors <= keep or height == vectors == 1
+        if FIELDS[kernel.work] * height * vectors <= keep and height * vectors <= ENOUGH
     ]
     return min(shapes, key=lambda pair: cost(*pair))
 

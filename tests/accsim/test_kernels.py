@@ -264,7 +264,7 @@ def test_the_guard_sees_a_tile_that_reads_on():
     """The test above can fail: without the tile's reach beyond the planes the process dies."""
     code = GUARDED.replace(
         "execute._lanes = at_the_edge(execute._lanes)",
-        "lanes = execute._lanes\nexecute._lanes = at_the_edge(lambda *a: lanes(*a[:4], 0, a[5]))",
+        "lanes = execute._lanes\nexecute._lanes = at_the_edge(lambda *a: lanes(*a[:3], 0, a[4]))",
     )
     assert code != GUARDED
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, cwd=ROOT)

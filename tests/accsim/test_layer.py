@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from accsim import IntLayer, between, signed, unsigned
-from accsim.errors import LayerFileError
+from accsim.errors import AccsimError, LayerFileError
 from accsim.files import atomically, read_array, read_arrays
+from accsim.layer import borrowing, storage
 
 LINEAR = IntLayer([[1, -8, 7], [0, 3, 2]], weight_spec=signed(4), input_spec=unsigned(4))
 CONV = IntLayer(
@@ -45,6 +46,60 @@ def test_arrays_of_the_stored_dtype_are_copied_too():
     layer = IntLayer(weight, weight_spec=signed(4), input_spec=unsigned(4), bias=bias)
     weight[:], bias[:] = 0, 0
     assert (layer.weight.tolist(), layer.bias.tolist()) == ([[1, 2]], [5])
+
+
+def test_the_range_of_the_weights():
+    """That of the weights themselves, beside the declared one; it survives files and pickles."""
+    assert (LINEAR.weight_range, LINEAR.weight_spec) == (between(-8, 7), signed(4))
+    narrow = IntLayer([[1, 2], [3, -1]], weight_spec=signed(4), input_spec=unsigned(4))
+    assert narrow.weight_range == between(-1, 3)
+    assert pickle.loads(pickle.dumps(narrow)).weight_range == between(-1, 3)
+    empty = IntLayer(np.zeros((2, 0), int), weight_spec=unsigned(4), input_spec=unsigned(4))
+    assert empty.weight_range == between(0, 0)
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int32", "int64"])
+@pytest.mark.parametrize("shape", [(4, 6), (4, 3, 2, 1)])
+def test_a_borrowing_layer_is_as_any_other(kind, shape):
+    """For one call the weight is read where it is if it can be; all else is the same."""
+    weight = np.arange(24).reshape(shape).astype(kind)
+    options = {"bias": [3, 0, 1, 2], "groups": 1 if len(shape) == 2 else 2}
+    for given in (weight, weight[:, ::2], weight[::-1]):
+        weights = between(int(given.min()), int(given.max()))
+        found = borrowing(given, weights, signed(4), options)
+        kept = IntLayer(given, weight_spec=weights, input_spec=signed(4), **options)
+        for name in ("weight", "bias"):
+            one, other = getattr(found, name), getattr(kept, name)
+            np.testing.assert_array_equal(one, other)
+            assert (one.dtype, one.strides) == (other.dtype, other.strides)
+            assert (one.flags.writeable, one.flags.c_contiguous) == (False, True)
+        for name in ("weight_spec", "input_spec", "weight_range", "geometry", "is_conv", "taps"):
+            assert getattr(found, name) == getattr(kept, name)
+        shares = given is weight and kind == "int8"
+        assert np.shares_memory(found.weight, given) == shares
+    assert weight.flags.writeable
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"stride": 2}, {"groups": True}, {"bias": [1]}, {"bias": [0.5] * 4}, {"padding": -1}],
+)
+def test_a_borrowing_layer_refuses_the_same(options):
+    """Geometry and bias are checked alike."""
+    weight = np.ones((4, 6), np.int8)
+    with pytest.raises(AccsimError) as ours:
+        borrowing(weight, between(1, 1), signed(4), options)
+    with pytest.raises(AccsimError) as theirs:
+        IntLayer(weight, weight_spec=signed(4), input_spec=signed(4), **options)
+    assert (type(ours.value), str(ours.value)) == (type(theirs.value), str(theirs.value))
+
+
+def test_storage_at_its_edges():
+    """One past either end of a dtype the next is taken."""
+    for bits, wider in ((8, 16), (16, 32), (32, 64)):
+        low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+        assert storage(between(low, high)) == np.dtype(f"int{bits}")
+        assert storage(between(low - 1, 0)) == storage(between(0, high + 1)) == f"int{wider}"
 
 
 @pytest.mark.parametrize("bits", [8, 9, 16, 17, 32, 33])

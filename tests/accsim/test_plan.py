@@ -68,6 +68,20 @@ def test_the_inputs_of_the_call_count():
     """The ranges of this call's arrays decide, not the declared ones alone."""
     assert of(BIG, INT8, 16, given=between(-1, 1), peaks=False)[0][0] == "exact"
     assert of(BIG, INT8, 16, given=between(-128, 1), peaks=False)[0][0] == "count"
+    assert of(BIG, INT8, 16, weights=signed(20), peaks=False) == [("count", "int16", None)]
+
+
+def test_forms_are_those_of_the_ranges():
+    """What is remembered of one call is used for none of other ranges."""
+    one, other = between(-1, 1), between(-(2**15), 2**15 - 1)
+    register = Accumulator(16, "saturate")
+    for first, second in ((one, other), (other, one)):
+        found = [Call(9, 0, given, one, register).forms("count")[0] for given in (first, second)]
+        assert found == ["int16" if given is one else "int16x2" for given in (first, second)]
+        made = [of([[1, -1]] * 3, other, 16, given=given) for given in (first, second)]
+        assert [parts[0][0] for parts in made] == [
+            "exact" if given is one else "count" for given in (first, second)
+        ]
 
 
 @pytest.mark.parametrize("q", [1, 2, 3])
@@ -105,8 +119,7 @@ def test_forms_at_the_edges_of_their_lanes():
     """One past each limit the next wider form is the first."""
 
     def first(work, inputs, weights, bits, taps=1, rule="saturate"):
-        layer = IntLayer(np.full((1, taps), weights.max), weight_spec=weights, input_spec=inputs)
-        return Call(layer, inputs, weights, Accumulator(bits, rule)).forms(work)[0]
+        return Call(taps, 0, inputs, weights, Accumulator(bits, rule)).forms(work)[0]
 
     one = between(-1, 1)
     assert first("count", between(-(2**15), 2**15 - 1), between(0, 1), 16) == "int16"
