@@ -14,7 +14,7 @@ IntArray = np.ndarray[Any, np.dtype[Any]]
 
 def integer(value: object, what: str, low: int, high: int) -> int:
     """`value` as a Python int in [low, high]; bools and floats are not integers."""
-    number = _index(value)
+    number = value if type(value) is int else _index(value)
     if number is None or not low <= number <= high:
         vast = number is not None and number.bit_length() > 1000  # Python prints no such number
         shown = "one of over 1000 bits" if vast else repr(value)

@@ -13,11 +13,11 @@ import numpy as np
 from accsim import pack
 from accsim._check import IntArray, read_only
 from accsim.kernels import portable, tiles, vector
-from accsim.kernels.forms import FORMS, REGISTER, Kernel, host
+from accsim.kernels.forms import FORMS, Kernel, host
 from accsim.layer import IntLayer
 from accsim.pack import Geometry, Layout, Problem
-from accsim.plan import Part, Plan, byte_shift, check_host
-from accsim.spec import Accumulator, Overflow
+from accsim.plan import Part, Plan, byte_shift, check_host, exact_shift
+from accsim.spec import Accumulator, IntSpec, Overflow
 
 __all__ = ["execute"]
 
@@ -153,37 +153,98 @@ def _vectors(
     results: Results,
 ) -> None:
     """One part of the plan by vector kernels, a piece at a time."""
-    form = FORMS[part.form]
-    shift, offset, clamps = _register(part, plan, accumulator)
-    low, high, span = accumulator.min, accumulator.max, 2**accumulator.bits
-    lane_span = span if part.form == "float64" else span - 1
-    # sums beyond 32 bits are asked for in int32 only where they fit: nothing is cut from those
-    floor, mask = (low, span - 1) if low >= -(2**31) or form.wide == "int64" else (-(2**31), -1)
-    register = np.array(
-        [low + offset, high + offset, lane_span, shift, offset, floor, mask], np.int64
-    )
-    kernel = Kernel(
+    geometry = problem.geometry
+    setting = setting_of(
         part.work,
         part.form,
-        wraps=part.work == "count" and accumulator.overflow is Overflow.WRAP,
-        clamps=clamps,
-        lanes_unsigned=part.form == "int8x4" and problem.geometry.lanes_are_inputs,
-        pixels=problem.geometry.rows[2:] == (1, 1),
+        plan.inputs,
+        plan.weights,
+        accumulator,
+        lanes_are_inputs=geometry.lanes_are_inputs,
+        pixels=geometry.rows[2:] == (1, 1),
     )
-    for piece, first in pack.pieces(problem, form):
-        flat = {name: array[first:] for name, array in results.items()}
-        _launch(piece, plan, kernel, register, accumulator, threads, flat)
+    for piece, first in pack.pieces(problem, FORMS[part.form]):
+        flat = {name: array[first:] for name, array in results.items()} if first else results
+        _launch(piece, setting, accumulator, threads, flat)
 
 
-def _register(part: Part, plan: Plan, accumulator: Accumulator) -> tuple[int, int, bool]:
-    """Shift and offset with which lanes hold the register, and whether its lowest rail is theirs.
+@dataclass(frozen=True, slots=True, eq=False)
+class Setting:
+    """A kernel, and what it and its operands are told; the same for all calls of such ranges."""
 
-    In int16 the register's highest value is the lane's, because that is where the lane saturates.
+    kernel: Kernel
+    register: Array  # as `REGISTER`
+    shift: int  # rows are times 2^shift
+    take_rows: int  # what is taken from operands
+    take_lanes: int
+    forgets: bool
+    largest: int  # of the inputs, in size
+
+
+@lru_cache(maxsize=KEPT)
+def setting_of(
+    work: str,
+    form: str,
+    inputs: IntSpec,
+    weights: IntSpec,
+    accumulator: Accumulator,
+    *,
+    lanes_are_inputs: bool,
+    pixels: bool,
+) -> Setting:
+    """How to do this work in this form on operands of these ranges."""
+    shift, offset, clamps = (
+        _scaled(inputs, weights, accumulator) if form == "int16" else (0, 0, False)
+    )
+    low, high, span = accumulator.min, accumulator.max, 2**accumulator.bits
+    lane_span = span if form == "float64" else span - 1
+    # sums beyond 32 bits are asked for in int32 only where they fit: nothing is cut from those
+    wide = low >= -(2**31) or FORMS[form].wide == "int64"
+    floor, mask = (low, span - 1) if wide else (-(2**31), -1)
+    lanes_unsigned, take = (
+        _bytes(inputs, weights, lanes_are_inputs=lanes_are_inputs)
+        if form == "int8x4"
+        else (False, 0)
+    )
+    register = [low + offset, high + offset, lane_span, shift, offset, floor, mask]
+    return Setting(
+        Kernel(
+            work,
+            form,
+            wraps=work == "count" and accumulator.overflow is Overflow.WRAP,
+            clamps=clamps,
+            lanes_unsigned=lanes_unsigned,
+            pixels=pixels,
+        ),
+        read_only(np.array(register, np.int64)),
+        shift=shift,
+        take_rows=0 if lanes_unsigned else take,
+        take_lanes=take if lanes_unsigned else 0,
+        forgets=work == "saturate" and span <= 2 * inputs.magnitude * weights.magnitude,
+        largest=inputs.magnitude,
+    )
+
+
+def _bytes(inputs: IntSpec, weights: IntSpec, *, lanes_are_inputs: bool) -> tuple[bool, int]:
+    """Whether the lanes are the side that is uint8, or the rows, and what is taken from it."""
+    take = byte_shift(inputs, weights)
+    assert take is not None, "the plan chose bytes"
+    if lanes_are_inputs:
+        return True, take
+    if take:  # rather from the lanes: they are copied anyway
+        other = exact_shift(weights, inputs)
+        if other is not None:
+            return True, other
+    return False, take
+
+
+def _scaled(inputs: IntSpec, weights: IntSpec, accumulator: Accumulator) -> tuple[int, int, bool]:
+    """Shift and offset with which int16 holds the register, and whether its lowest rail is another.
+
+    The register's highest value is the lane's, because that is where the lane saturates.
     """
-    if part.form != "int16":
-        return 0, 0, False
     shift = 16 - accumulator.bits
-    factors = [bound for spec in (plan.weights, plan.inputs) for bound in (spec.min, spec.max)]
+    factors = [bound for spec in (weights, inputs) for bound in (spec.min, spec.max)]
     corners = [q * x for q in factors[:2] for x in factors[2:]]
     if shift and not all(-(2**15) <= value << shift < 2**15 for value in factors + corners):
         return 0, 2**15 - 1 - accumulator.max, True
@@ -224,44 +285,44 @@ def launch_of(
 
 def _launch(
     problem: Problem,
-    plan: Plan,
-    kernel: Kernel,
-    register: Array,
+    setting: Setting,
     accumulator: Accumulator,
     threads: int,
     results: Results,
 ) -> None:
     """Pack one piece and run the kernel on it, by several threads."""
-    form, geometry = FORMS[kernel.form], problem.geometry
-    largest, heaviest = plan.inputs.magnitude, plan.weights.magnitude
-    forgets = kernel.work == "saturate" and 2**accumulator.bits <= 2 * largest * heaviest
-    launch = launch_of(geometry, kernel, accumulator, forgets, threads)
-    shape, work = launch.shape, launch.work
+    launch = launch_of(problem.geometry, setting.kernel, accumulator, setting.forgets, threads)
+    lay, shape, work = launch.lay, launch.shape, launch.work
+    rows = shape.padded_rows
     safe = NO_LIMITS
     if work.segments:
         safe = pack.limits(
-            problem, launch.lay, work.low, work.high, largest, shape.padded_rows, work.tile_lanes
+            problem, lay, work.low, work.high, setting.largest, rows, work.tile_lanes
         ).reshape(-1)
-    take = byte_shift(plan.inputs, plan.weights) if form.name == "int8x4" else 0
-    assert take is not None, "the plan chose bytes"
-    from_rows, from_lanes = (0, take) if geometry.lanes_are_inputs else (take, 0)
-    row_starts, lane_starts = _starts(problem, take)
-    shift = int(register[REGISTER.index("shift")])
-    scalars = pack.scalars(problem, form, shape.padded_rows, launch.units, from_rows, shift)
+    scalars = pack.scalars(problem, lay.form, rows, launch.units, setting.take_rows, setting.shift)
+    row_starts = pack.padded(problem.row_starts, problem.geometry.groups, rows)
+    lane_starts = problem.lane_starts
+    # what is taken from one side is missing from the sums, as often as the other side says
+    if setting.take_lanes:
+        row_starts = row_starts + setting.take_lanes * portable.byte_sums(scalars.view(np.int8))
+    if setting.take_rows:
+        positive, negative = portable.sign_sums(problem.weights)
+        given = setting.take_rows * (positive - negative)
+        lane_starts = given + lane_starts if lane_starts.size else given
     share(
         threads,
         vector.run,
         launch.tasks,
         shape,
         work,
-        _lanes(problem, launch, from_lanes, work.tile_lanes, threads),
+        _lanes(problem, launch, setting.take_lanes, work.tile_lanes, threads),
         scalars,
         launch.offsets,
         safe,
-        read_only(pack.padded(row_starts, geometry.groups, shape.padded_rows)),
+        read_only(row_starts),
         read_only(lane_starts),
-        register,
-        NO_STATE[form.wide],
+        setting.register,
+        NO_STATE[lay.form.wide],
         *(results.get(name, empty) for name, empty in NO_RESULTS.items()),
     )
 
@@ -320,17 +381,6 @@ def _lanes(problem: Problem, launch: Launch, take: int, slack: int, threads: int
     if take:
         buffer -= np.uint8(take & 255)
     return buffer
-
-
-def _starts(problem: Problem, take: int) -> tuple[Array, Array]:
-    """What registers start at by row and by image, with what `take` takes from the sums."""
-    if take == 0:
-        return problem.row_starts, problem.lane_starts
-    positive, negative = portable.sign_sums(problem.weights)
-    given = take * (positive - negative)
-    if problem.geometry.lanes_are_inputs:
-        return problem.row_starts + given, problem.lane_starts
-    return problem.row_starts, given + (problem.lane_starts if problem.lane_starts.size else 0)
 
 
 def _shape(geometry: Geometry, lay: Layout, tile: tiles.Tile, threads: int) -> vector.Shape:

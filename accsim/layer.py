@@ -24,6 +24,7 @@ FORMAT = 1  # of the layer file
 _GEOMETRY = ("stride", "padding", "dilation")
 _OPTIONS = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}  # defaults
 _STORED = [(bits, np.dtype(f"int{bits}")) for bits in (8, 16, 32, 64)]
+_WIDEST_SIGNED, _WIDEST_UNSIGNED = signed(MAX_BITS), unsigned(MAX_BITS)
 _MOST = 2**20  # the largest stride, padding, dilation or number of groups
 
 
@@ -203,7 +204,10 @@ def range_of(array: IntArray, name: str, within: IntSpec | None = None) -> IntSp
 
     Raises: RangeError for codes outside `within`, or that the widest register could not hold.
     """
-    low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+    low = high = 0
+    if array.size:
+        low = int(np.minimum.reduce(array, axis=None))
+        high = int(np.maximum.reduce(array, axis=None))
     if within is None:
         check_widest(array, name, low, high)
     elif array.size and not within.min <= low <= high <= within.max:
@@ -234,7 +238,7 @@ def check_widest(array: IntArray, name: str, low: int, high: int) -> None:
 
     `low` and `high` are the array's least and greatest entries.
     """
-    widest = (signed if low < 0 else unsigned)(MAX_BITS)
+    widest = _WIDEST_SIGNED if low < 0 else _WIDEST_UNSIGNED
     if not widest.min <= low <= high <= widest.max:
         widest.check(array, name)
 
@@ -254,6 +258,8 @@ def _frozen(array: IntArray, dtype: np.typing.DTypeLike) -> IntArray:
 
 def _pair(value: object, name: str, low: int) -> tuple[int, int]:
     """One integer or two, as (vertical, horizontal)."""
+    if type(value) is int and low <= value <= _MOST:
+        return value, value
     both = value if isinstance(value, tuple | list) else (value, value)
     if len(both) != 2:
         raise SpecError(f"{name} must be one integer or two, not {value!r}")

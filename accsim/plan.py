@@ -17,6 +17,7 @@ from accsim.spec import Accumulator, IntSpec, Overflow
 __all__ = ["Call", "Part", "Plan", "plan"]
 
 WRAPPED = "wrapping at every step is the exact sum modulo 2^bits"
+Channels = tuple[int, ...] | None  # None: all
 SAMPLE = 16  # channels that are looked at first
 SPLIT = 4  # certified channels are computed apart if they are at least 1/4 of all
 
@@ -33,7 +34,7 @@ class Part:
 
     work: str
     form: str
-    channels: tuple[int, ...] | None  # None: all
+    channels: Channels
     why: str
 
     def __str__(self) -> str:
@@ -69,7 +70,16 @@ def plan(
     if layer.pads or not inputs.contains_zero:
         inputs = IntSpec(min(inputs.min, 0), max(inputs.max, 0))
     call = Call.of(layer, inputs, accumulator)
-    exact, stepped, why = _by_ranges(call, counts) or _by_weights(layer, call)
+    parts = _by_ranges(call, counts, peaks)
+    if parts is None:
+        parts = _parts(call, counts, peaks, *_by_weights(layer, call))
+    return Plan(parts, inputs, layer.weight_range)
+
+
+def _parts(
+    call: Call, counts: bool, peaks: bool, exact: Channels, stepped: Channels, why: str
+) -> tuple[Part, ...]:
+    """The parts for channels whose exact sum is the answer, for that reason, and for the others."""
     parts = []
     if exact is None or exact:
         parts.append(Part("exact", call.forms("exact", proved=why != WRAPPED)[0], exact, why))
@@ -82,7 +92,7 @@ def plan(
         # plain loops find everything in one pass
         work = "all" if counts else "exact" if stepped == () else "saturate"
         parts = [Part(work, "portable", None, "no vector form holds these operands and sums")]
-    return Plan(tuple(parts), inputs, layer.weight_range)
+    return tuple(parts)
 
 
 def check_host(layer: IntLayer, accumulator: Accumulator) -> type[np.int32] | type[np.int64]:
@@ -144,19 +154,14 @@ class Call:
 
         Proved: no running sum leaves the rails.
         """
-        from accsim.kernels.forms import host  # numba loads when first used
-
         least, greatest = self.products
         register, reach = self.accumulator, self.reach
         words = all(s.min >= -(2**15) and s.max < 2**15 for s in (self.inputs, self.weights))
         if work == "exact":  # int32 must hold the sums, or the bits that are asked for
             fits = reach < 2**31 and (proved or register.min <= -reach)
             fits |= register.max < 2**31
-            shift = byte_shift(self.inputs, self.weights)
-            pair = 0 if shift is None else 2 * (self.inputs.max - shift) * self.weights.magnitude
-            quick = host().dot_bytes or (host().dot_pairs and pair < 2**15)
             right = {
-                "int8x4": fits and shift is not None and quick,
+                "int8x4": fits and exact_shift(self.inputs, self.weights) is not None,
                 "int16x2": fits and words,
                 "float64": reach <= 2**53,
             }
@@ -181,22 +186,34 @@ def byte_shift(inputs: IntSpec, weights: IntSpec) -> int | None:
     return shift if fits else None
 
 
-Channels = tuple[int, ...] | None
+def exact_shift(inputs: IntSpec, weights: IntSpec) -> int | None:
+    """As `byte_shift`, where this processor multiplies such bytes exactly; sides may be swapped."""
+    from accsim.kernels.forms import host  # numba loads when first used
+
+    shift = byte_shift(inputs, weights)
+    if shift is None or host().dot_bytes:
+        return shift
+    pair = 2 * (inputs.max - shift) * weights.magnitude
+    return shift if host().dot_pairs and pair < 2**15 else None
 
 
 @lru_cache(maxsize=256)
-def _by_ranges(call: Call, counts: bool) -> tuple[Channels, Channels, str] | None:
-    """Channels whose exact sum is the answer, the others, and why, if the ranges alone tell."""
+def _by_ranges(call: Call, counts: bool, peaks: bool) -> tuple[Part, ...] | None:
+    """The parts, if the ranges alone tell that the exact sums are the answer; else None."""
     register, reach = call.accumulator, call.reach
     if register.overflow is Overflow.WRAP and not counts:
-        return None, (), WRAPPED
+        return _parts(call, counts, peaks, None, (), WRAPPED)
     if register.min <= -reach and reach <= register.max:
-        return None, (), "by the ranges of the operands no running sum reaches a rail"
+        why = "by the ranges of the operands no running sum reaches a rail"
+        return _parts(call, counts, peaks, None, (), why)
     return None
 
 
 def _by_weights(layer: IntLayer, call: Call) -> tuple[Channels, Channels, str]:
-    """As `_by_ranges`, by the sums of positive and of negative weights of each channel."""
+    """Channels whose exact sum is the answer, the others, and why.
+
+    Their sums of positive and of negative weights tell.
+    """
     from accsim.kernels.portable import certified
 
     least, greatest = call.inputs.min, call.inputs.max

@@ -284,6 +284,21 @@ def sign_sums(rows: Array) -> tuple[Array, Array]:
 sign_sums = njit(cache=True)(sign_sums)
 
 
+def byte_sums(rows: Array) -> Array:
+    """Sum of each row of int8."""
+    out = np.zeros(len(rows), np.int64)
+    for r in range(len(rows)):
+        for k in range(0, rows.shape[1], BLOCK):
+            total = np.int32(0)
+            for entry in rows[r, k : k + BLOCK]:
+                total = np.int32(total + np.int32(entry))
+            out[r] += total
+    return out
+
+
+byte_sums = njit(cache=True)(byte_sums)
+
+
 def certified(rows: Array, starts: Array, least: int, greatest: int, low: int, high: int) -> Array:
     """Of each row (C, K), whether no running sum can leave [low, high].
 
