@@ -5,9 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from accsim import Accumulator, IntLayer, signed
-from accsim.execute import launch_of
-from accsim.kernels.forms import FORMS, Kernel
+from accsim import IntLayer, signed
+from accsim.kernels.forms import FORMS
 from accsim.pack import elements, problem_of, scalars
 
 RNG = np.random.default_rng(5)
@@ -72,16 +71,3 @@ def test_elements_of_unaligned_arrays():
     found = elements(crooked, FORMS["int16"])
     assert found.flags.aligned
     assert found.tolist() == crooked.tolist()
-
-
-def test_a_launch_is_computed_once_for_each_geometry():
-    """The same shapes give the same launch, which nobody can change; other shapes another."""
-    kernel, register = Kernel("saturate", "int16", pixels=True), Accumulator(16, "saturate")
-    first, again, longer = (
-        launch_of(problem((40, taps), inputs(9, taps, "int8")).geometry, kernel, register, False, 1)
-        for taps in (12, 12, 13)
-    )
-    assert first is again
-    assert longer.offsets.tolist() != first.offsets.tolist()
-    with pytest.raises(ValueError, match="read-only"):
-        first.offsets[0] = 1

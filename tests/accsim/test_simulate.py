@@ -19,7 +19,7 @@ from accsim import (
     Overflow,
     between,
     conv2d,
-    execute,
+    launch,
     linear,
     pack,
     signed,
@@ -261,8 +261,8 @@ def test_any_size_of_pieces(limit, rule, monkeypatch):
     """Rows, images and bands of large operands are packed piece by piece; every kernel, any cut."""
     monkeypatch.setattr(pack, "ROW_BYTES", limit)
     monkeypatch.setattr(pack, "LANE_BYTES", limit)
-    monkeypatch.setattr(execute, "BLOCK_BYTES", limit)
-    monkeypatch.setattr(execute, "launch_of", execute.launch_of.__wrapped__)  # remembers no limit
+    monkeypatch.setattr(launch, "BLOCK_BYTES", limit)
+    monkeypatch.setattr(launch, "LONGEST", 0)  # remember nothing of these limits
     layer, x, register = case(300, 40, 33, 20, rule, bias=True)
     assert_kernels_agree(layer, x, register)
     for stride, padding, dilation in product((1, 3), (0, 2), (1, 2)):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from accsim import Accumulator, IntLayer, between, signed, unsigned
-from accsim.execute import setting_of
 from accsim.kernels import forms, portable
+from accsim.launch import LONGEST, launch_of, setting_of
+from accsim.pack import Geometry
 from accsim.plan import exact_shift
 from verification.properties import assert_kernels_agree
 
@@ -70,13 +71,13 @@ def test_which_side_is_unsigned(inputs, weights, lanes_are_inputs, expected):
 
 def test_pairs_of_bytes_fit_16_bits(monkeypatch):
     """Where two products are added in int16, only ranges for which that is exact are taken."""
-    pairs = forms.Target("x86_64-unknown-linux-gnu", frozenset(["ssse3"]))
+    pairs = forms.Target("x86_64-unknown-linux-gnu", "x86-64", frozenset(["ssse3"]))
     monkeypatch.setattr(forms, "host", lambda: pairs)
     assert exact_shift(between(-128, 0), between(-70, 70)) == -128
     assert exact_shift(between(-70, 70), between(-128, 0)) is None  # 2 * 140 * 128 >= 2^15
     assert side(between(-128, 0), between(-70, 70), False) == (False, -128, 0)
     assert side(between(-60, 60), between(-60, 60), False) == (True, 0, -60)
-    monkeypatch.setattr(forms, "host", lambda: forms.Target("aarch64", frozenset()))
+    monkeypatch.setattr(forms, "host", lambda: forms.Target("aarch64", "generic", frozenset()))
     assert exact_shift(unsigned(1), signed(1)) is None
 
 
@@ -97,3 +98,25 @@ def test_settings_of_other_ranges_are_others():
     assert (one.largest, wide.largest) == (8, 128)
     with pytest.raises(ValueError, match="read-only"):
         one.register[0] = 0
+
+
+def geometry(taps):
+    """A linear layer of 40 channels on 9 inputs."""
+    pair = (1, 1)
+    return Geometry((9, taps, 1, 1), (40, taps, 1, 1), pair, pair, (0, 0), pair, 1, 1, 40, False)
+
+
+def test_a_launch_is_computed_once_for_each_geometry():
+    """The same shapes give the same launch, which nobody can change; other shapes another."""
+    kernel, register = forms.Kernel("saturate", "int16", pixels=True), Accumulator(16, "saturate")
+    first, again, longer = (
+        launch_of(geometry(taps), kernel, register, False, 1) for taps in (12, 12, 13)
+    )
+    assert first is again
+    assert longer.offsets.tolist() != first.offsets.tolist()
+    with pytest.raises(ValueError, match="read-only"):
+        first.offsets[0] = 1
+    huge = geometry(LONGEST + 1)
+    one, other = (launch_of(huge, kernel, register, False, 1) for _ in range(2))
+    assert one is not other  # its offsets are not kept
+    assert one.offsets.tolist() == other.offsets.tolist()
