@@ -140,7 +140,9 @@ def _computed(
     """What `launch_of` returns."""
     target = host()
     lay = pack.layout(geometry, FORMS[kernel.form])
-    lanes = geometry.lanes[0] if geometry.single else geometry.window[0] * lay.pitch
+    lanes = count = geometry.lanes[0]
+    if not geometry.single:  # images one below the other
+        lanes = (count * (geometry.window[0] + lay.below) - lay.below) * lay.pitch
     size = tiles.shape(kernel, target, geometry.rows_of_group, lanes)
     tile = tiles.compile_tile(kernel, target, *size)
     shape = _shape(geometry, lay, tile, threads)

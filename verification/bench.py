@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -69,13 +70,10 @@ def bench(setup: Setup, *, seed: int = 0) -> Json:
     Raises: SpecError for sizes; HostWidthError as `simulate`; RuntimeError for a wrong result, and
     then nothing is reported.
     """
-    random = np.random.default_rng(seed)
-    x, w = (
-        draw(random, setup.inputs, setup.m, setup.k),
-        draw(random, setup.weights, setup.n, setup.k),
-    )
+    rng = np.random.default_rng(seed)
+    x, w = draw(rng, setup.inputs, setup.m, setup.k), draw(rng, setup.weights, setup.n, setup.k)
     layer = IntLayer(w, weight_spec=setup.weights, input_spec=setup.inputs)
-    check(setup, layer, x, random)
+    check(setup, layer, x, rng)
     times = measure(_contenders(setup, layer, x, w), setup.repeats)
     return {
         "schema": "accsim.bench/1",
@@ -128,14 +126,14 @@ def machine() -> Json:
     }
 
 
-def draw(random: np.random.Generator, spec: IntSpec, *shape: int) -> IntArray:
+def draw(rng: np.random.Generator, spec: IntSpec, *shape: int) -> IntArray:
     """Uniform integers of a range, in the narrowest type that holds them."""
     dtype = next(
         kind
         for kind in _DTYPES
         if np.iinfo(kind).min <= spec.min and spec.max <= np.iinfo(kind).max
     )
-    return random.integers(spec.min, spec.max, shape, endpoint=True).astype(dtype)
+    return rng.integers(spec.min, spec.max, shape, endpoint=True).astype(dtype)
 
 
 def measure(
@@ -144,19 +142,21 @@ def measure(
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of each call in each round; all run once per round, one after another.
+    """Seconds of each call in each round; all run once per round, in an order of its own.
 
-    A first call of each, which may compile, is not counted. Calls that take longer than `SLOW`
-    take part in the first `SLOW_ROUNDS` only.
+    A first call of each, which may compile, is not counted. What runs before a call leaves its
+    mark on caches and clock, so the order is drawn anew (and is the same in every run). Calls that
+    take longer than `SLOW` take part in the first `SLOW_ROUNDS` only.
     """
+    shuffled = random.Random(0)
     for call in calls.values():
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds):
-        for name, call in calls.items():
+        for name in shuffled.sample(list(calls), len(calls)):
             if turn < SLOW_ROUNDS or times[name][0] <= SLOW:
                 start = clock()
-                call()
+                calls[name]()
                 times[name].append(clock() - start)
     return times
 
@@ -172,7 +172,7 @@ def figure(macs: int, seconds: Sequence[float]) -> Json:
     }
 
 
-def check(setup: Setup, layer: IntLayer, x: IntArray, random: np.random.Generator) -> None:
+def check(setup: Setup, layer: IntLayer, x: IntArray, rng: np.random.Generator) -> None:
     """Raise RuntimeError unless every result is right.
 
     The numpy step loop is compared with the definition on a sample of outputs, and the simulator
@@ -181,7 +181,7 @@ def check(setup: Setup, layer: IntLayer, x: IntArray, random: np.random.Generato
     accumulator, threads = setup.accumulator, setup.threads
     right = step_fields(x, layer.weight, accumulator)
     for _ in range(min(SAMPLE, setup.m * setup.n)):
-        row, channel = int(random.integers(setup.m)), int(random.integers(setup.n))
+        row, channel = int(rng.integers(setup.m)), int(rng.integers(setup.n))
         slow = fold(layer.weight[channel].tolist(), x[row].tolist(), accumulator)
         for name in FIELDS:
             if right[name][row, channel] != getattr(slow, name):

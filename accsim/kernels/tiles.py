@@ -40,7 +40,7 @@ def shape(kernel: Kernel, target: Target, rows: int, lanes: int) -> tuple[int, i
 
     shapes = [
         (height, vectors)
-        for vectors in range(1, 10)
+        for vectors in range(1, ENOUGH + 1)
         for height in range(1, 9)
         if FIELDS[kernel.work] * height * vectors <= keep and height * vectors <= ENOUGH
     ]
