@@ -19,6 +19,7 @@ __all__ = ["Call", "Part", "Plan", "plan"]
 WRAPPED = "wrapping at every step is the exact sum modulo 2^bits"
 Channels = tuple[int, ...] | None  # None: all
 SAMPLE = 16  # channels that are looked at first
+NO_STARTS = read_only(np.empty(0, np.int64))
 SPLIT = 4  # certified channels are computed apart if they are at least 1/4 of all
 
 
@@ -216,18 +217,21 @@ def _by_weights(layer: IntLayer, call: Call) -> tuple[Channels, Channels, str]:
     """
     from accsim.kernels.portable import certified
 
-    least, greatest = call.inputs.min, call.inputs.max
-    limits = least, greatest, call.accumulator.min, call.accumulator.max
-    starts = np.zeros(layer.channels, np.int64) if layer.bias is None else layer.bias
-
-    # where not one of a few channels is safe, hardly a quarter of all is
-    few = slice(0, None, max(1, layer.channels // SAMPLE))
-    if not certified(layer.rows[few], read_only(starts[few]), *limits).any():
-        return (), None, ""
-    safe = certified(layer.rows, read_only(starts), *limits)
-    if safe.all():
+    register = call.accumulator
+    safe = certified(
+        layer.rows,
+        NO_STARTS if layer.bias is None else layer.bias,
+        call.inputs.min,
+        call.inputs.max,
+        register.min,
+        register.max,
+        # where not one of a few channels is safe, hardly a quarter of all is
+        max(1, layer.channels // SAMPLE),
+    )
+    count = np.count_nonzero(safe)
+    if count == layer.channels:
         return None, (), "by its weights no running sum of any channel reaches a rail"
-    if layer.groups > 1 or safe.sum() * SPLIT < len(safe):
+    if layer.groups > 1 or count * SPLIT < layer.channels:
         return (), None, ""
     apart = tuple(np.flatnonzero(safe).tolist()), tuple(np.flatnonzero(~safe).tolist())
     return *apart, "by their weights no running sum of these channels reaches a rail"

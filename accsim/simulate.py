@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -172,6 +173,7 @@ def _fill(
     execute(chosen, layer, x, accumulator, threads, results)
 
 
+@cache
 def most_threads() -> int:
     """NUMBA_NUM_THREADS: how many threads share a call, if nothing else is said."""
     from numba import config

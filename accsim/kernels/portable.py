@@ -261,23 +261,33 @@ def statistics(
                 peak_high[at] = state[5, c, r]
 
 
+def _signs(row: Array) -> tuple[Any, Any]:
+    """Sums of the positive and of the negative entries, both without sign."""
+    positive, negative = np.int64(0), np.int64(0)
+    block = BLOCK if row.itemsize <= 2 else 1
+    for k in range(0, len(row), block):
+        if row.itemsize <= 2:  # int32 holds the sums of a block, and makes vector code
+            up, down = np.int32(0), np.int32(0)
+            for weight in row[k : k + block]:
+                up = np.int32(up + max(np.int32(weight), np.int32(0)))
+                down = np.int32(down - min(np.int32(weight), np.int32(0)))
+            positive += np.int64(up)
+            negative += np.int64(down)
+        else:
+            positive += max(np.int64(row[k]), np.int64(0))
+            negative -= min(np.int64(row[k]), np.int64(0))
+    return positive, negative
+
+
+_signs = njit(cache=True)(_signs)
+
+
 def sign_sums(rows: Array) -> tuple[Array, Array]:
     """Sums of the positive and of the negative entries of each row (C, K), both without sign."""
-    positive = np.zeros(len(rows), np.int64)
-    negative = np.zeros(len(rows), np.int64)
-    block = BLOCK if rows.itemsize <= 2 else 1
+    positive = np.empty(len(rows), np.int64)
+    negative = np.empty(len(rows), np.int64)
     for c in range(len(rows)):
-        for k in range(0, rows.shape[1], block):
-            if rows.itemsize <= 2:  # int32 holds the sums of a block, and makes vector code
-                up, down = np.int32(0), np.int32(0)
-                for weight in rows[c, k : k + block]:
-                    up = np.int32(up + max(np.int32(weight), np.int32(0)))
-                    down = np.int32(down - min(np.int32(weight), np.int32(0)))
-                positive[c] += up
-                negative[c] += down
-            else:
-                positive[c] += max(np.int64(rows[c, k]), 0)
-                negative[c] -= min(np.int64(rows[c, k]), 0)
+        positive[c], negative[c] = _signs(rows[c])
     return positive, negative
 
 
@@ -299,17 +309,26 @@ def byte_sums(rows: Array) -> Array:
 byte_sums = njit(cache=True)(byte_sums)
 
 
-def certified(rows: Array, starts: Array, least: int, greatest: int, low: int, high: int) -> Array:
+def certified(
+    rows: Array, starts: Array, least: int, greatest: int, low: int, high: int, step: int
+) -> Array:
     """Of each row (C, K), whether no running sum can leave [low, high].
 
-    Inputs are in [least, greatest], which holds 0.
+    Inputs are in [least, greatest], which holds 0; starts are by row, or empty. If of every
+    `step`-th row not one can be certified, none is.
     """
-    positive, negative = sign_sums(rows)
-    out = np.empty(len(rows), np.bool_)
-    for c in range(len(rows)):
-        lowest = starts[c] + positive[c] * least - negative[c] * greatest
-        highest = starts[c] + positive[c] * greatest - negative[c] * least
-        out[c] = low <= lowest and highest <= high
+    out = np.zeros(len(rows), np.bool_)
+    for every in (step, 1):
+        found = False
+        for c in range(0, len(rows), every):
+            positive, negative = _signs(rows[c])
+            start = starts[c] if len(starts) else np.int64(0)
+            lowest = start + positive * least - negative * greatest
+            highest = start + positive * greatest - negative * least
+            out[c] = low <= lowest and highest <= high
+            found |= out[c]
+        if not found:
+            break
     return out
 
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from accsim import Accumulator, IntLayer, between, linear, signed, simulate, unsigned
+from accsim.bounds import extremes
 from accsim.kernels.forms import host
+from accsim.kernels.portable import certified
 from accsim.plan import Call, byte_shift, plan
 from verification.properties import assert_exact
 
@@ -96,6 +98,23 @@ def test_certificates_are_tight(q):
             register = Accumulator(bits, "saturate")
             fits = register.min <= low and high <= register.max
             assert (plan(layer, spec, register).parts[0].work == "exact") == fits
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int32])
+@pytest.mark.parametrize("biased", [False, True])
+def test_certificates_of_channels(kind, biased):
+    """They are those of the exact extremes, unless no channel of the few has one."""
+    rng = np.random.default_rng(4)
+    rows = (rng.integers(-100, 100, (40, 33)) // rng.integers(1, 40, (40, 1))).astype(kind)
+    bias = rng.integers(-2000, 2000, 40) if biased else None
+    lowest, highest = extremes(rows, between(-3, 9), bias=bias)
+    for bits in (9, 11, 12, 13, 16):
+        register = Accumulator(bits)
+        starts = np.empty(0, np.int64) if bias is None else bias
+        safe = (register.min <= lowest) & (highest <= register.max)
+        for step in (1, 7, 39):
+            found = certified(rows, starts, -3, 9, register.min, register.max, step)
+            assert found.tolist() == (safe if safe[::step].any() else safe & False).tolist()
 
 
 @pytest.mark.parametrize(
