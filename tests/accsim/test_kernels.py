@@ -1,18 +1,23 @@
 """The kernels as plain Python, and what they hold in memory."""
 
+import dataclasses
 import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import llvmlite.binding as llvm
+import numpy as np
 import pytest
 
+from accsim import Accumulator, IntLayer, between, launch
 from accsim.kernels import emit
-from accsim.kernels.forms import Kernel, Target
+from accsim.kernels.forms import Kernel, Target, host
+from verification.properties import assert_kernels_agree
 
 ROOT = Path(__file__).parents[2]
 
@@ -131,7 +136,8 @@ print(host().vector_bytes, host().dot_bytes, " ".join(sorted(tried)))
 
 @pytest.mark.parametrize(
     ("name", "features", "vector_bytes"),
-    [("x86-64", "", 16), ("nehalem", "+ssse3,+sse4.1", 16), ("haswell", "+avx2,+fma,+ssse3", 32)],
+    [("x86-64", "", 16), ("nehalem", "+ssse3,+sse4.1", 16), ("haswell", "+avx2,+fma,+ssse3", 32)]
+    + [("skylake-avx512", "+avx2,+ssse3,+avx512f,+avx512bw,+avx512vl", 64)] * host().masks,
 )
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names processors of the x86-64 family")
 def test_kernels_under_restricted_features(name, features, vector_bytes):
@@ -269,3 +275,37 @@ def test_the_guard_sees_a_tile_that_reads_on():
     assert code != GUARDED
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, cwd=ROOT)
     assert done.returncode < 0
+
+
+@pytest.mark.parametrize("processor", ["znver4", "generic"])
+@pytest.mark.parametrize("codes", [(-128, 127), (0, 255), (-8, 7), (-1, 1), (-181, 181)], ids=str)
+def test_registers_with_and_without_saturating_additions(monkeypatch, processor, codes):
+    """Where some vectors hold the distance from the upper rail, and where none does: the same."""
+    target = dataclasses.replace(host(), processor=processor)
+    assert target.saturates_slowly == (processor == "znver4" and target.x86)
+    monkeypatch.setattr(launch, "host", lambda: target)
+    launch._remembered.cache_clear()
+    spec = between(*codes)
+    rng = np.random.default_rng(3)
+    ends = rng.choice(codes, (2, 70, 40))
+    x, w = np.where(
+        rng.random(ends.shape) < 0.5, ends, rng.integers(codes[0], codes[1] + 1, ends.shape)
+    )
+    for bits, signed_one in product((2, 5, 8, 12, 15, 16), (True, False)):
+        layer = IntLayer(w, weight_spec=spec, input_spec=spec)
+        register = Accumulator(bits, "saturate", signed=signed_one)
+        assert_kernels_agree(layer, x, register)
+    launch._remembered.cache_clear()
+
+
+def test_most_registers_of_a_tile_saturate_by_themselves():
+    """One vector in five does without the saturating addition, if no product exceeds the span."""
+    for eases, alone in ((True, 3), (False, 0)):
+        text = assembly(
+            emit.tile(Kernel("saturate", "int16", eases=eases), ZEN4, 4, 4),
+            ZEN4.triple,
+            "znver4",
+            "",
+        )
+        assert len(re.findall(r"vpmaxuw\t", text)) == alone
+        assert len(re.findall(r"vpaddsw\t", text)) == 16 - alone
