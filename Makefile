@@ -20,7 +20,7 @@ check: $(READY)  ## lint, format, strict types
 bench: $(READY)  ## throughput beside numpy and torch, in one run (bench.json, bench.png)
 	$(BIN)/python benchmarks/throughput.py --json bench.json --plot bench.png
 
-exactness: $(READY)  ## ten million random cases through every kernel (a quarter of an hour)
+exactness: $(READY)  ## ten million random cases through every kernel (a few minutes)
 	$(BIN)/python benchmarks/exactness.py
 
 # Built anew only when the pins change; torch goes first, alone, so that the pin chooses it.
