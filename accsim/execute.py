@@ -11,10 +11,10 @@ import numpy as np
 from accsim import pack
 from accsim._check import IntArray, read_only
 from accsim.kernels import portable, tiles, vector
-from accsim.kernels.forms import FORMS, Kernel
+from accsim.kernels.forms import FORMS
 from accsim.launch import Launch, Setting, launch_of, setting_of
 from accsim.layer import IntLayer
-from accsim.pack import Geometry, Problem
+from accsim.pack import Problem
 from accsim.plan import Part, Plan, check_host
 from accsim.spec import Accumulator, Overflow
 
@@ -202,19 +202,9 @@ def _launch(
         read_only(row_starts.astype(kernel.wide)),
         read_only(_lane_starts(lane_starts, shape, work.tile_lanes, kernel.wide)),
         setting.register,
-        _direct(problem.geometry, work, kernel, results),
         NO_STATE[kernel.wide],
         *(results.get(name, empty) for name, empty in NO_RESULTS.items()),
     )
-
-
-def _direct(geometry: Geometry, work: vector.Work, kernel: Kernel, results: Results) -> Array:
-    """Addresses of results where a tile's lanes lie side by side, in the type of its state."""
-    names = FILLS[kernel.work]
-    fit = geometry.single and geometry.image_step == 1 and not work.forgets
-    fit &= all(results[name].dtype == kernel.wide for name in names)
-    places = [results[name].ctypes.data if fit else 0 for name in names]
-    return np.array([0] * (kernel.work == "peaks") + places + [0] * 3)  # peaks follow their sum
 
 
 def _lane_starts(starts: Array, shape: vector.Shape, across: int, kind: str) -> Array:

@@ -14,7 +14,7 @@ from accsim._check import read_only
 from accsim.kernels import tiles, vector
 from accsim.kernels.forms import FORMS, Kernel, host
 from accsim.pack import Geometry, Layout
-from accsim.plan import byte_shift, exact_shift
+from accsim.plan import byte_shift, exact_shift, output_dtype
 from accsim.spec import Accumulator, IntSpec, Overflow
 
 __all__ = ["Launch", "Setting", "launch_of", "setting_of"]
@@ -146,12 +146,23 @@ def _computed(
     size = tiles.shape(kernel, target, geometry.rows_of_group, lanes)
     tile = tiles.compile_tile(kernel, target, *size)
     shape = _shape(geometry, lay, tile, threads)
-    work = _work(geometry, kernel, lay, tile, accumulator)._replace(forgets=forgets)
+    work = _work(geometry, kernel, lay, tile, accumulator)
+    fits = geometry.single and geometry.image_step == 1 and not forgets
+    in_place = fits and _returned(kernel, accumulator)
+    work = work._replace(forgets=forgets, in_place=in_place)
     units = max(lay.units, work.segments * lay.segment)
     offsets = np.zeros((units, lay.taps), np.int64)
     offsets[: lay.units] = lay.offsets(shape.block_images * shape.tall * lay.pitch)
     tasks = shape.blocks * -(-shape.padded_rows // shape.task_rows)
     return Launch(lay, shape, work, tasks, units, read_only(offsets.reshape(-1)))
+
+
+def _returned(kernel: Kernel, accumulator: Accumulator) -> bool:
+    """Whether all results of a kernel are of the type of its state."""
+    if kernel.work == "peaks":
+        return True
+    counts = kernel.work != "count" or kernel.wide == "int32"
+    return counts and output_dtype(accumulator) == kernel.wide
 
 
 _remembered = lru_cache(maxsize=KEPT)(_computed)
@@ -177,6 +188,7 @@ def _work(
         segment_blocks=lay.segment,
         lane_limits=not geometry.lanes_are_inputs,
         forgets=False,
+        in_place=False,
         low=accumulator.min,
         high=accumulator.max,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -94,6 +95,11 @@ def _parts(
         work = "all" if counts else "exact" if stepped == () else "saturate"
         parts = [Part(work, "portable", None, "no vector form holds these operands and sums")]
     return tuple(parts)
+
+
+def output_dtype(accumulator: Accumulator) -> np.dtype[Any]:
+    """What outputs are returned in: int32 where the register fits in one, else int64."""
+    return np.dtype(np.int32 if accumulator.max < 2**31 else np.int64)
 
 
 def check_host(layer: IntLayer, accumulator: Accumulator) -> type[np.int32] | type[np.int64]:

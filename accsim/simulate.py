@@ -10,7 +10,7 @@ import numpy as np
 from accsim._check import IntArray, integer, integer_array
 from accsim.errors import ShapeError
 from accsim.layer import IntLayer, borrowing, check_start, range_of
-from accsim.plan import Plan, check_host, plan
+from accsim.plan import Plan, check_host, output_dtype, plan
 from accsim.spec import Accumulator, IntSpec
 
 __all__ = ["Run", "conv2d", "linear", "simulate"]
@@ -147,9 +147,7 @@ def _values(
 def _results(layer: IntLayer, x: IntArray, accumulator: Accumulator) -> dict[str, IntArray]:
     """An array for the outputs, once bias and shapes are checked."""
     check_start(layer, accumulator)
-    small = accumulator.max < 2**31
-    shape = layer.output_shape(x.shape)
-    return {"output": np.empty(shape, np.int32 if small else np.int64)}
+    return {"output": np.empty(layer.output_shape(x.shape), output_dtype(accumulator))}
 
 
 def _fill(

@@ -9,7 +9,7 @@ import numpy as np
 from accsim._check import IntArray
 from accsim.bounds import magnitude
 from accsim.layer import IntLayer
-from accsim.plan import Call, Part, Plan, plan
+from accsim.plan import Call, Part, Plan, output_dtype, plan
 from accsim.simulate import simulate
 from accsim.spec import MAX_BITS, Accumulator, Overflow, between
 from verification import oracle
@@ -62,8 +62,7 @@ def assert_kernels_agree(
     chosen = plan(layer, inputs, accumulator)
 
     def fill(tried: Plan) -> dict[str, IntArray]:
-        small = np.int32 if accumulator.max < 2**31 else np.int64
-        kinds = (small, np.int32, np.int32, np.int64, np.int64)
+        kinds = (output_dtype(accumulator), np.int32, np.int32, np.int64, np.int64)
         results = {f: np.zeros(shape, kind) for f, kind in zip(FIELDS, kinds, strict=True)}
         results["first_overflow"][...] = -1
         if results["output"].size:

@@ -103,6 +103,7 @@ class Work(NamedTuple):
     segment_blocks: int
     lane_limits: bool
     forgets: bool
+    in_place: bool  # whole tiles hold their state in the results: their types and order fit
     low: int  # the register's rails
     high: int
 
@@ -376,7 +377,6 @@ def run(
     row_starts: Array,
     lane_starts: Array,
     register: Array,
-    direct: Array,
     wide: Array,
     out: Array,
     overflows: Array,
@@ -389,15 +389,19 @@ def run(
     lanes (blocks, block_bytes) and scalars (groups * padded_rows, bytes) are uint8; offsets, limits
     and register as in `emit`; starts are by row, and by image or those of any tile; `wide` is an
     array of the state's type, which is theirs. Results are flat; those that the work does not store
-    are empty. `direct` are the addresses of results that whole tiles can be written to, or 0.
+    are empty.
     """
     bands = -(-shape.out_height // shape.band)
     tile = work.tile_rows * work.tile_lanes
     scratch = np.zeros(tile, wide.dtype), np.zeros(tile, wide.dtype), np.zeros(tile, wide.dtype)
-    in_place = direct.max() > 0
-    own = np.zeros(3, np.int64)
+    own, results = np.zeros(3, np.int64), np.zeros(3, np.int64)
     for f in range(3):
         own[f] = scratch[f].ctypes.data
+    if work.stores == PEAKS:  # their sum comes first, and is no result
+        results[1], results[2] = low.ctypes.data, high.ctypes.data
+    else:
+        results[0], results[1] = out.ctypes.data, overflows.ctypes.data
+        results[2] = begins.ctypes.data
     arguments = np.zeros(len(ARGUMENTS), np.int64)
     arguments[ROW_STRIDE] = scalars.shape[1]
     arguments[OFFSETS] = offsets.ctypes.data
@@ -429,8 +433,8 @@ def run(
                     arguments[LIMITS] = limits.ctypes.data + row * arguments[LIMIT_STRIDE]
                 to = first * shape.image_step + top * shape.out_width
                 to += (group * shape.rows + row0) * shape.row_step
-                whole = in_place and live == work.tile_lanes and rows == work.tile_rows
-                places = direct if whole else own
+                whole = work.in_place and live == work.tile_lanes and rows == work.tile_rows
+                places = results if whole else own
                 skip, stride = (to + lane0, shape.row_step) if whole else (0, work.tile_lanes)
                 for f in range(3):
                     arguments[STATE + f] = places[f] + skip * wide.itemsize
