@@ -21,6 +21,7 @@ from accsim.spec import Accumulator, Overflow
 __all__ = ["execute"]
 
 SMALL = 2**21  # fewer products than that are done by one thread
+APART_BYTES = 2**23  # of results of some channels that are kept apart at a time
 BIG = 2**22  # so many bytes are laid out by several threads
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -86,20 +87,56 @@ def execute(
         results["overflow_count"][...] = 0
         results["first_overflow"][...] = -1
     for part in plan.parts:
-        some = slice(None) if part.channels is None else list(part.channels)
-        where = (slice(None), some) if layer.is_conv else (..., some)
-        problem = pack.problem_of(layer, x, some)
         own = {name: results[name] for name in FILLS[part.work] if name in results}
-        if part.channels is not None:
-            own = {name: np.ascontiguousarray(array[where]) for name, array in own.items()}
-        flat = {name: array.reshape(-1) for name, array in own.items()}
-        if part.form == "portable":
-            _portable(problem, layer, accumulator, threads, own["output"], flat)
+        if part.channels is None:
+            flat = {name: array.reshape(-1) for name, array in own.items()}
+            _compute(part, plan, layer, x, accumulator, threads, flat)
         else:
-            _vectors(part, plan, problem, accumulator, threads, flat)
-        if part.channels is not None:
-            for name, array in own.items():
-                results[name][where] = array
+            _apart(part, plan, layer, x, accumulator, threads, own)
+
+
+def _apart(
+    part: Part,
+    plan: Plan,
+    layer: IntLayer,
+    x: IntArray,
+    accumulator: Accumulator,
+    threads: int,
+    results: Results,
+) -> None:
+    """Some channels: into arrays of their own, for so many inputs at a time as bound their size."""
+    some = list(part.channels or ())
+    inputs = x if layer.is_conv else x.reshape(-1, layer.taps)
+    whole = {
+        name: array.reshape(len(inputs), layer.channels, -1) for name, array in results.items()
+    }
+    each = len(some) * sum(array[0, 0].nbytes for array in whole.values())
+    step = max(1, APART_BYTES // each)
+    for n in range(0, len(inputs), step):
+        parts = {name: array[n : n + step] for name, array in whole.items()}
+        own = {name: np.ascontiguousarray(array[:, some]) for name, array in parts.items()}
+        flat = {name: array.reshape(-1) for name, array in own.items()}
+        _compute(part, plan, layer, inputs[n : n + step], accumulator, threads, flat)
+        for name, array in parts.items():
+            array[:, some] = own[name]
+
+
+def _compute(
+    part: Part,
+    plan: Plan,
+    layer: IntLayer,
+    x: IntArray,
+    accumulator: Accumulator,
+    threads: int,
+    results: Results,
+) -> None:
+    """One part of the plan; results are those of its channels, flat."""
+    some = slice(None) if part.channels is None else list(part.channels)
+    problem = pack.problem_of(layer, x, some)
+    if part.form == "portable":
+        _portable(problem, layer, accumulator, threads, results)
+    else:
+        _vectors(part, plan, problem, accumulator, threads, results)
 
 
 def _portable(
@@ -107,13 +144,13 @@ def _portable(
     layer: IntLayer,
     accumulator: Accumulator,
     threads: int,
-    output: IntArray,
     flat: Results,
 ) -> None:
     """Every field that is asked for, by plain loops, in one pass."""
     bias = np.zeros(layer.channels, np.int64) if layer.bias is None else layer.bias
-    output[...] = bias[:, None, None] if layer.is_conv else bias
     geometry = problem.geometry
+    area = geometry.window[0] * geometry.window[1]
+    flat["output"].reshape(-1, layer.channels, area)[...] = bias[:, None]
     rails = [accumulator.min, accumulator.max, 2**accumulator.bits - 1]
     rows = problem.rows
     arguments = (
@@ -128,12 +165,11 @@ def _portable(
         flat["output"],
         (geometry.image_step, geometry.row_step),
     )
-    positions = len(problem.lanes) * geometry.window[0] * geometry.window[1]
-    tasks = portable.tasks(positions, len(rows), geometry.groups)
+    tasks = portable.tasks(len(problem.lanes) * area, len(rows), geometry.groups)
     if len(flat) == 1:
         share(threads, portable.values, tasks, *arguments)
         return
-    peaks = [flat.get(n, np.empty(output.size, np.int64)) for n in ("peak_low", "peak_high")]
+    peaks = [flat.get(name, NO_RESULTS[name]) for name in ("peak_low", "peak_high")]
     counts = flat["overflow_count"], flat["first_overflow"]
     share(threads, portable.statistics, tasks, *arguments, *counts, *peaks)
 

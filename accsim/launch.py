@@ -74,7 +74,7 @@ def setting_of(
             wraps=work == "count" and accumulator.overflow is Overflow.WRAP,
             clamps=clamps,
             lanes_unsigned=lanes_unsigned,
-            pixels=pixels,
+            pixels=pixels and form == "int16x2" and work != "exact",
             eases=(work, form) == ("saturate", "int16")
             and inputs.magnitude * weights.magnitude < span,
         ),
@@ -174,6 +174,7 @@ def _work(
     """What every tile does."""
     # sums take whole units; steps through pairs take the taps of two channels at a time
     paired = kernel.form == "int16x2" and kernel.work != "exact"
+    block_steps = 2 * lay.taps if paired else 1
     work = vector.Work(
         stores=vector.WORKS[kernel.work],
         main=tile.address,
@@ -181,7 +182,8 @@ def _work(
         tile_rows=tile.rows,
         tile_lanes=tile.lanes,
         blocks=lay.units if paired else lay.units * lay.taps,
-        block_steps=2 * lay.taps if paired else 1,
+        block_steps=block_steps,
+        stretch=max(1, lay.form.countable // block_steps),
         block_scalars=lay.taps if paired else 1,
         scalar_bytes=lay.unit_bytes,
         segments=0,

@@ -12,7 +12,6 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from accsim.kernels.forms import FORMS, REGISTER, Kernel, Target
-from accsim.kernels.vector import MOST
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 Value = Any  # an ir.Value; llvmlite has no types
@@ -28,7 +27,7 @@ class Arithmetic:
         self.b, self.kernel, self.target = builder, kernel, target
         form = FORMS[kernel.form]
         self.floats = form.lane == "float64"
-        self.bits = form.bits
+        self.bits, self.never = form.bits, form.countable  # a step that never comes
         self.lane: Any = ir.DoubleType() if self.floats else ir.IntType(self.bits)
         self.across = target.vector_bytes * 8 // self.bits
         self.vector = ir.VectorType(self.lane, self.across)
@@ -59,7 +58,7 @@ class Arithmetic:
     def enter(self, value: Value, field: int, index: int) -> Value:
         """What a lane holds for the true value of a field of the tile's index-th vector."""
         if self.kernel.work == "count" and field:
-            return self.constant(0 if field == 1 else MOST)
+            return self.constant(0 if field == 1 else self.never)
         if self.kernel.form != "int16":
             return self.narrow(value)
         lane = self.b.shl(self.narrow(self.b.add(value, self.offset)), self.shift)
@@ -73,7 +72,7 @@ class Arithmetic:
             return b.add(before, value)
         if work == "count" and field == 2:
             steps = self.splat(done if self.wide.element == I64 else b.trunc(done, I32))
-            none = b.icmp_signed(">=", value, self.widen(self.constant(MOST)))
+            none = b.icmp_signed(">=", value, self.widen(self.constant(self.never)))
             known = b.or_(none, b.icmp_signed(">=", before, ir.Constant(self.wide, None)))
             return b.select(known, before, b.add(value, steps))
         if self.kernel.form == "int16":
@@ -239,7 +238,8 @@ class Arithmetic:
         """Copies of a scalar of two int16, the other one zero."""
         if not self.target.masks:
             return self.b.and_(self.splat(self.b.load(at)), self.constant(0xFFFF << 16 * half))
-        # a load that copies the one half under a mask; LLVM would shuffle
+        # a load that copies the one half under a mask, where LLVM would shuffle; it need not be
+        # kept in order with stores: no tile writes scalars
         kind = ir.FunctionType(self.vector, [at.type, I32])
         text = f"vpbroadcastw {2 * half}($1), $0 {{$2}} {{z}}"
         mask = I32((0x55555555, 0xAAAAAAAA)[half])

@@ -34,6 +34,11 @@ class Form:
         """Bits of a lane."""
         return int(self.lane.removeprefix("float").removeprefix("int"))
 
+    @property
+    def countable(self) -> int:
+        """Steps that a lane can count, and one more number."""
+        return 2**14 if self.bits == 16 else 2**30
+
 
 FORMS = {
     form.name: form
@@ -62,7 +67,7 @@ class Kernel:
     lanes_unsigned: bool = False  # int8x4: the lanes are uint8 and the rows int8, or the reverse
     lane_limits: bool = False  # cruise: limits by lane, or by row
     pixels: bool = False  # stepping through int16x2: the span is one scalar
-    eases: bool = False  # saturate in int16: no product is larger in size than the register's span
+    eases: bool = False  # saturate in int16: no product is 2^bits or more in size
 
     @property
     def wide(self) -> str:

@@ -231,7 +231,7 @@ def statistics(
     peak_low: Array,
     peak_high: Array,
 ) -> None:
-    """As `values`, with every field of `Run`, each array laid out as `out`."""
+    """As `values`, with every field of `Run`, each array laid out as `out`; peaks may be empty."""
     positions = x.shape[0] * window[0] * window[1]
     per_group, taps = rows.shape[0] // groups, rows.shape[1]
     for task in range(begin, end):
@@ -257,8 +257,9 @@ def statistics(
                 out[at] = state[0, c, r]
                 overflow_count[at] = state[1, c, r]
                 first_overflow[at] = state[2, c, r] if state[1, c, r] else -1
-                peak_low[at] = state[4, c, r]
-                peak_high[at] = state[5, c, r]
+                if len(peak_low):
+                    peak_low[at] = state[4, c, r]
+                    peak_high[at] = state[5, c, r]
 
 
 def _signs(row: Array) -> tuple[Any, Any]:

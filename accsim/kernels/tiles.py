@@ -62,14 +62,17 @@ def compile_tile(kernel: Kernel, target: Target, height: int, vectors: int) -> T
 
 
 def _compile(module: ir.Module) -> int:
-    """The address of a module's function `tile` as machine code."""
+    """The address of a module's function `tile` as machine code.
+
+    All under the lock: another thread's module has a function of that name, too.
+    """
     with global_compiler_lock:
         binding.initialize_native_asmparser()
         library = cpu_target.target_context.codegen().create_library(module.name)
         library.add_ir_module(module)
         library.finalize()
-    _LIBRARIES.append(library)
-    return int(library.get_pointer_to_function("tile"))
+        _LIBRARIES.append(library)
+        return int(library.get_pointer_to_function("tile"))
 
 
 _LIBRARIES: list[object] = []  # code lives as long as its library

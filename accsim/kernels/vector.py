@@ -52,7 +52,6 @@ at = np.uintp  # an index that cannot be negative: loops over it become vector c
 
 SUM, COUNT, PEAKS = range(3)  # what a task stores: the register; also its overflows; its peaks
 WORKS = {"exact": SUM, "saturate": SUM, "count": COUNT, "peaks": PEAKS}
-MOST = 2**14  # steps that an int16 can count
 FIRST_WINDOW = 32  # steps within which forgetting is tried first
 REST = 32  # tiles that are stepped after forgetting has failed in one; twice as many each time
 LONGEST_REST = 1024
@@ -97,6 +96,7 @@ class Work(NamedTuple):
     tile_lanes: int
     blocks: int  # of steps: of a tap, or of the taps of two channels
     block_steps: int
+    stretch: int  # blocks at a time: as many steps as a lane can count
     block_scalars: int  # of a row
     scalar_bytes: int
     segments: int
@@ -153,7 +153,7 @@ def lay_pixels(
     across = shape.block_images
     size = len(units) // shape.images
     whole = size // side * side
-    arguments = np.zeros(10, np.int64)
+    arguments = np.zeros(6, np.int64)  # of `emit.transpose`, from 1 on
     arguments[2], arguments[4] = size * units.itemsize, across * units.itemsize
     arguments[5] = size // side
     for block in range(begin, end):
@@ -298,7 +298,6 @@ def _fold(arguments: Array, work: Work, limit_bytes: int) -> None:
     done: Array = np.int64(0)
     leap: Array = np.int64(1)
     first: Array = np.int64(0)
-    most = max(1, MOST // work.block_steps) if work.stores == COUNT else work.blocks
     if work.stores == COUNT and work.segments:
         _steps(arguments, work, 0, 0)  # the tile of segments knows of sums alone
     while first < work.blocks:
@@ -311,8 +310,8 @@ def _fold(arguments: Array, work: Work, limit_bytes: int) -> None:
             first = done * work.segment_blocks
             done += leap
             last = min(done * work.segment_blocks, last)
-        for block in range(first, last, most):
-            _steps(arguments, work, block, min(most, last - block))
+        for block in range(first, last, work.stretch):
+            _steps(arguments, work, block, min(work.stretch, last - block))
         first = last
 
 

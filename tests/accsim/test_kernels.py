@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from itertools import product
 from pathlib import Path
 
@@ -14,8 +15,8 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from accsim import Accumulator, IntLayer, between, launch
-from accsim.kernels import emit
+from accsim import Accumulator, IntLayer, between, launch, signed, simulate
+from accsim.kernels import emit, tiles
 from accsim.kernels.forms import Kernel, Target, host
 from verification.properties import assert_kernels_agree
 
@@ -71,6 +72,24 @@ out = linear(x, w, a)
 print("large", memory("VmHWM") - before - out.nbytes / 2**20)
 """
 
+# Half of the channels are certified, so that those of each kind have results of their own; and
+# counts without peaks by plain loops.
+APART = """
+from accsim import IntLayer, signed, simulate, unsigned
+w = np.full((64, 16), -100)
+w[:32] = 0
+split = IntLayer(w, weight_spec=signed(8), input_spec=signed(8))
+x = np.full((400_000, 16), 100, np.int8)
+wide = IntLayer(np.full((64, 1), 2**25), weight_spec=signed(28), input_spec=signed(28))
+for name, layer, x, bits in (("split", split, x, 17), ("plain", wide, np.full((400_000, 1), 2**27 - 1), 60)):
+    simulate(layer, x[:100], Accumulator(bits, "saturate"), peaks=False)
+    before = start()
+    run = simulate(layer, x, Accumulator(bits, "saturate"), peaks=False)
+    size = sum(a.nbytes for a in (run.output, run.overflow_count, run.first_overflow))
+    print(name, memory("VmHWM") - before - size / 2**20)
+    assert (run.overflow_count[:, -1] > 0).all() == (name == "split")
+"""
+
 
 def output(code, *, folder=ROOT, **environment):
     """What a fresh interpreter prints, started in a folder."""
@@ -102,6 +121,20 @@ def test_no_im2col_matrix_is_kept():
     for line in output(BATCH)[:3]:
         name, extra = line.split()
         assert float(extra) < 64, name
+
+
+def test_results_of_some_channels_are_kept_in_pieces():
+    """Nor do split channels, or counts without peaks, keep arrays of the size of the results."""
+    code = BATCH.split("x = np.ones((16,")[0] + APART
+    for line in output(code)[:2]:
+        name, extra = line.split()
+        assert float(extra) < 64, name
+    assert (
+        float(
+            output("import accsim.execute\naccsim.execute.APART_BYTES = 2**40" + code)[0].split()[1]
+        )
+        > 64
+    )
 
 
 def test_the_measure_sees_a_whole_matrix():
@@ -309,3 +342,40 @@ def test_most_registers_of_a_tile_saturate_by_themselves():
         )
         assert len(re.findall(r"vpmaxuw\t", text)) == alone
         assert len(re.findall(r"vpaddsw\t", text)) == 16 - alone
+
+
+@pytest.mark.parametrize("rule", ["wrap", "saturate"])
+@pytest.mark.parametrize("side", [3, 100])
+def test_the_first_overflow_of_large_kernels(rule, side):
+    """In the later half of a pair of channels, or in a later pair; blocks of more than 2^14 steps."""
+    for channel in (1, 3):
+        w = np.zeros((1, 4, side, side), int)
+        w[0, channel, -1, -1] = 30000
+        layer = IntLayer(w, weight_spec=signed(16), input_spec=signed(16))
+        run = simulate(layer, w, Accumulator(18, rule), peaks=False)
+        step = (channel + 1) * side**2 - 1
+        assert (run.overflow_count.item(), run.first_overflow.item()) == (1, step)
+
+
+def test_threads_get_the_tiles_that_they_asked_for(monkeypatch):
+    """A tile compiled by another thread, just before this one looks up its own, is not taken."""
+    held, found, other = threading.Event(), {}, []
+
+    class Libraries(list):
+        """Lets another thread compile once a library is in it."""
+
+        def append(self, library):
+            super().append(library)
+            if not held.is_set():
+                held.set()
+                other[0].start()
+                other[0].join(0.5)  # under the lock, it waits for us
+
+    def compile_one(name, kernel):
+        found[name] = tiles.compile_tile.__wrapped__(kernel, host(), 2, 2).address
+
+    monkeypatch.setattr(tiles, "_LIBRARIES", Libraries())
+    other.append(threading.Thread(target=compile_one, args=("sums", Kernel("exact", "int16x2"))))
+    compile_one("steps", Kernel("saturate", "int16"))
+    other[0].join()
+    assert found["sums"] != found["steps"]

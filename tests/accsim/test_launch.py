@@ -63,10 +63,11 @@ def side(inputs, weights, lanes_are_inputs):
         (between(-5, 250), signed(8), False, (False, -5, 0)),
     ],
 )
-def test_which_side_is_unsigned(inputs, weights, lanes_are_inputs, expected):
+def test_which_side_is_unsigned(monkeypatch, inputs, weights, lanes_are_inputs, expected):
     """The lanes, unless only the rows can be, or are without a shift."""
-    if forms.host().dot_bytes:
-        assert side(inputs, weights, lanes_are_inputs) == expected
+    features = frozenset(["avx512f", "avx512bw", "avx512vl", "avx512vnni"])
+    monkeypatch.setattr(forms, "host", lambda: forms.Target("x86_64", "znver4", features))
+    assert side(inputs, weights, lanes_are_inputs) == expected
 
 
 def test_pairs_of_bytes_fit_16_bits(monkeypatch):
