@@ -358,24 +358,28 @@ def test_the_first_overflow_of_large_kernels(rule, side):
 
 
 def test_threads_get_the_tiles_that_they_asked_for(monkeypatch):
-    """A tile compiled by another thread, just before this one looks up its own, is not taken."""
-    held, found, other = threading.Event(), {}, []
-
-    class Libraries(list):
-        """Lets another thread compile once a library is in it."""
-
-        def append(self, library):
-            super().append(library)
-            if not held.is_set():
-                held.set()
-                other[0].start()
-                other[0].join(0.5)  # under the lock, it waits for us
+    """A tile that another thread compiles as soon as the lock is free is not taken for one's own."""
+    found, others, lock = {}, [], tiles.global_compiler_lock
 
     def compile_one(name, kernel):
         found[name] = tiles.compile_tile.__wrapped__(kernel, host(), 2, 2).address
 
-    monkeypatch.setattr(tiles, "_LIBRARIES", Libraries())
-    other.append(threading.Thread(target=compile_one, args=("sums", Kernel("exact", "int16x2"))))
-    compile_one("steps", Kernel("saturate", "int16"))
-    other[0].join()
+    class Watched:
+        """The compiler's lock; the other thread runs when it is first released."""
+
+        def __enter__(self):
+            lock.__enter__()
+
+        def __exit__(self, *error):
+            lock.__exit__(*error)
+            if others:
+                other = others.pop()
+                other.start()
+                other.join()
+
+    monkeypatch.setattr(tiles, "global_compiler_lock", Watched())
+    kernels = Kernel("saturate", "int16"), Kernel("exact", "int16x2")
+    others.append(threading.Thread(target=compile_one, args=("sums", kernels[1])))
+    compile_one("steps", kernels[0])
+    assert len(found) == 2
     assert found["sums"] != found["steps"]
