@@ -20,7 +20,7 @@ from accsim.spec import Accumulator, Overflow
 
 __all__ = ["execute"]
 
-SMALL = 2**21  # fewer products than that are done by one thread
+SMALL = 2**25  # fewer products than that are done by one thread
 APART_BYTES = 2**23  # of results of some channels that are kept apart at a time
 BIG = 2**22  # so many bytes are laid out by several threads
 
