@@ -53,12 +53,16 @@ def share(threads: int, function: Callable[..., None], tasks: int, *arguments: o
     if threads == 1 or tasks == 1:
         function(0, tasks, *arguments)
         return
-    step = max(1, tasks // (4 * threads))
-    starts = iter(range(0, tasks, step))  # one step of it is atomic
+    ranges, begin = [], 0
+    while begin < tasks:  # ever smaller ones, so that all threads end together
+        end = begin + max(1, (tasks - begin) // (2 * threads))
+        ranges.append((begin, end))
+        begin = end
+    rest = iter(ranges)  # one step of it is atomic
 
     def work() -> None:
-        for begin in starts:
-            function(begin, min(begin + step, tasks), *arguments)
+        for begin, end in rest:
+            function(begin, end, *arguments)
 
     with ThreadPoolExecutor(threads - 1) as pool:
         others = [pool.submit(work) for _ in range(threads - 1)]

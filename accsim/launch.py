@@ -21,7 +21,7 @@ __all__ = ["Launch", "Setting", "launch_of", "setting_of"]
 
 BLOCK_BYTES = 2**17  # of the planes of a block, so that they stay in the cache
 TASK_ROWS = 64  # a task has at least so many rows, or all
-TASKS = 4  # at least so many for each thread, where there are rows enough
+TASKS = 16  # at least so many for each thread, where there are rows enough
 KEPT = 128  # kinds of calls that are remembered, and
 LONGEST = 2**14  # the most taps of such a call: all of their offsets are 16 MiB at most
 

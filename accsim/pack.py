@@ -177,7 +177,7 @@ def pieces(problem: Problem, form: Form) -> Iterator[tuple[Problem, int]]:
     item = np.dtype(form.element).itemsize
     rows = count = len(problem.rows)
     if geometry.groups == 1:
-        rows = _whole(ROW_BYTES // (prod(geometry.rows[1:]) * max(4, item) + 1), 8)
+        rows = _whole(ROW_BYTES // (prod(geometry.rows[1:]) * max(2, item) + 1), 8)
     image_bytes = prod(geometry.lanes[1:]) * item + 1
     images = max(1, LANE_BYTES // image_bytes)
     if geometry.single:
