@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -91,47 +92,43 @@ def execute(
         results["overflow_count"][...] = 0
         results["first_overflow"][...] = -1
     for part in plan.parts:
+        compute = partial(_compute, part, plan, layer, accumulator, threads)
         own = {name: results[name] for name in FILLS[part.work] if name in results}
         if part.channels is None:
-            flat = {name: array.reshape(-1) for name, array in own.items()}
-            _compute(part, plan, layer, x, accumulator, threads, flat)
+            compute(x, {name: array.reshape(-1) for name, array in own.items()})
         else:
-            _apart(part, plan, layer, x, accumulator, threads, own)
+            _apart(compute, list(part.channels), layer, x, own)
 
 
 def _apart(
-    part: Part,
-    plan: Plan,
+    compute: Callable[[IntArray, Results], None],
+    channels: list[int],
     layer: IntLayer,
     x: IntArray,
-    accumulator: Accumulator,
-    threads: int,
     results: Results,
 ) -> None:
     """Some channels: into arrays of their own, for so many inputs at a time as bound their size."""
-    some = list(part.channels or ())
     inputs = x if layer.is_conv else x.reshape(-1, layer.taps)
     whole = {
         name: array.reshape(len(inputs), layer.channels, -1) for name, array in results.items()
     }
-    each = len(some) * sum(array[0, 0].nbytes for array in whole.values())
+    each = len(channels) * sum(array[0, 0].nbytes for array in whole.values())
     step = max(1, APART_BYTES // each)
     for n in range(0, len(inputs), step):
         parts = {name: array[n : n + step] for name, array in whole.items()}
-        own = {name: np.ascontiguousarray(array[:, some]) for name, array in parts.items()}
-        flat = {name: array.reshape(-1) for name, array in own.items()}
-        _compute(part, plan, layer, inputs[n : n + step], accumulator, threads, flat)
+        own = {name: np.ascontiguousarray(array[:, channels]) for name, array in parts.items()}
+        compute(inputs[n : n + step], {name: array.reshape(-1) for name, array in own.items()})
         for name, array in parts.items():
-            array[:, some] = own[name]
+            array[:, channels] = own[name]
 
 
 def _compute(
     part: Part,
     plan: Plan,
     layer: IntLayer,
-    x: IntArray,
     accumulator: Accumulator,
     threads: int,
+    x: IntArray,
     results: Results,
 ) -> None:
     """One part of the plan; results are those of its channels, flat."""
@@ -226,8 +223,7 @@ def _launch(
     if setting.take_lanes:
         row_starts = row_starts + setting.take_lanes * portable.byte_sums(scalars.view(np.int8))
     if setting.take_rows:
-        positive, negative = portable.sign_sums(problem.weights)
-        given = setting.take_rows * (positive - negative)
+        given = setting.take_rows * portable.byte_sums(problem.weights)
         lane_starts = given + lane_starts if lane_starts.size else given
     share(
         threads,

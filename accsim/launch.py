@@ -146,10 +146,7 @@ def _computed(
     size = tiles.shape(kernel, target, geometry.rows_of_group, lanes)
     tile = tiles.compile_tile(kernel, target, *size)
     shape = _shape(geometry, lay, tile, threads)
-    work = _work(geometry, kernel, lay, tile, accumulator)
-    fits = geometry.single and geometry.image_step == 1 and not forgets
-    in_place = fits and _returned(kernel, accumulator)
-    work = work._replace(forgets=forgets, in_place=in_place)
+    work = _work(geometry, kernel, lay, tile, accumulator, forgets)
     units = max(lay.units, work.segments * lay.segment)
     offsets = np.zeros((units, lay.taps), np.int64)
     offsets[: lay.units] = lay.offsets(shape.block_images * shape.tall * lay.pitch)
@@ -169,12 +166,18 @@ _remembered = lru_cache(maxsize=KEPT)(_computed)
 
 
 def _work(
-    geometry: Geometry, kernel: Kernel, lay: Layout, tile: tiles.Tile, accumulator: Accumulator
+    geometry: Geometry,
+    kernel: Kernel,
+    lay: Layout,
+    tile: tiles.Tile,
+    accumulator: Accumulator,
+    forgets: bool,
 ) -> vector.Work:
     """What every tile does."""
     # sums take whole units; steps through pairs take the taps of two channels at a time
     paired = kernel.form == "int16x2" and kernel.work != "exact"
     block_steps = 2 * lay.taps if paired else 1
+    side_by_side = geometry.single and geometry.image_step == 1
     work = vector.Work(
         stores=vector.WORKS[kernel.work],
         main=tile.address,
@@ -189,8 +192,8 @@ def _work(
         segments=0,
         segment_blocks=lay.segment,
         lane_limits=not geometry.lanes_are_inputs,
-        forgets=False,
-        in_place=False,
+        forgets=forgets,
+        in_place=side_by_side and not forgets and _returned(kernel, accumulator),
         low=accumulator.min,
         high=accumulator.max,
     )

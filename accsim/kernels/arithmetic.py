@@ -106,7 +106,7 @@ class Arithmetic:
             return [self.eased(state[0], row, lanes)]
         if work == "saturate":
             return [self.saturated(state[0], row, lanes)[0]]
-        (kept, held), total = self.counted(state[0], row, lanes)
+        kept, total, held = self.counted(state[0], row, lanes)
         return [held, *self.count(kept, total, state[1], state[2], taken)]
 
     def add(self, register: Value, row: Value, lanes: Value) -> Value:
@@ -175,13 +175,13 @@ class Arithmetic:
         rest = self.call(f"llvm.umax.{self.suffix}", self.vector, rest, least)
         return b.sub(self.call(f"llvm.umin.{self.suffix}", self.vector, rest, most), product)
 
-    def counted(self, register: Value, row: Value, lanes: Value) -> tuple[Value, Value]:
-        """(The saturated sum, what the register keeps), and the sum."""
+    def counted(self, register: Value, row: Value, lanes: Value) -> tuple[Value, Value, Value]:
+        """The saturated sum, the sum, and what the register holds then."""
         b = self.b
         low, span = self.low, self.span
         kept, total = self.saturated(register, row, lanes)
         if not self.kernel.wraps:
-            return (kept, kept), total
+            return kept, total, kept
         if self.floats:
             turns = b.fdiv(b.fsub(total, low), span)
             turns = self.call(f"llvm.floor.{self.suffix}", self.vector, turns)
@@ -192,7 +192,7 @@ class Arithmetic:
             wrapped = b.or_(b.and_(total, span), low)  # low is a multiple of the span
         else:
             wrapped = total
-        return (kept, wrapped), total
+        return kept, total, wrapped
 
     def count(
         self, kept: Value, total: Value, count: Value, first: Value, taken: Value

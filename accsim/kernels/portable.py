@@ -283,20 +283,8 @@ def _signs(row: Array) -> tuple[Any, Any]:
 _signs = njit(cache=True)(_signs)
 
 
-def sign_sums(rows: Array) -> tuple[Array, Array]:
-    """Sums of the positive and of the negative entries of each row (C, K), both without sign."""
-    positive = np.empty(len(rows), np.int64)
-    negative = np.empty(len(rows), np.int64)
-    for c in range(len(rows)):
-        positive[c], negative[c] = _signs(rows[c])
-    return positive, negative
-
-
-sign_sums = njit(cache=True)(sign_sums)
-
-
 def byte_sums(rows: Array) -> Array:
-    """Sum of each row of int8."""
+    """Sum of each row, of any type, of numbers that int8 holds."""
     out = np.zeros(len(rows), np.int64)
     for r in range(len(rows)):
         for k in range(0, rows.shape[1], BLOCK):

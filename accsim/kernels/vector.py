@@ -186,9 +186,9 @@ def _copy(source: Array, first: int, count: int, out: Array, to: int) -> None:
     if source.itemsize == out.itemsize:
         size = out.itemsize
         _move(out.ctypes.data + to * size, source.ctypes.data + first * size, count * size)
-        return
-    for i in range(count):
-        out[at(to + i)] = source[at(first + i)]
+    else:
+        for i in range(count):
+            out[at(to + i)] = source[at(first + i)]
 
 
 def lay(
@@ -224,11 +224,7 @@ def lay(
                                 to = base + (n * shape.tall + y) * shape.pitch * size
                                 here = (image + row) * shape.width + shift
                                 if size == 1 and step == 1:
-                                    _move(
-                                        out.ctypes.data + (to + left) * out.itemsize,
-                                        source.ctypes.data + (here + left) * out.itemsize,
-                                        (right - left) * out.itemsize,
-                                    )
+                                    _copy(source, here + left, right - left, out, to + left)
                                 else:
                                     for x in range(left, right):
                                         out[at(to + x * size)] = source[at(here + x * step)]
@@ -347,17 +343,8 @@ def _store(
         count = min(shape.out_width - column, width - lane)
         if y < band and count > 0:
             to = start + image * shape.image_step + y * shape.out_width + column
-            if field.itemsize == out.itemsize:
-                for r in range(rows):
-                    _move(
-                        out.ctypes.data + (to + r * shape.row_step) * out.itemsize,
-                        field.ctypes.data + (r * width + lane) * field.itemsize,
-                        count * out.itemsize,
-                    )
-            else:
-                for r in range(rows):
-                    for i in range(count):
-                        out[at(to + r * shape.row_step + i)] = field[at(r * width + lane + i)]
+            for r in range(rows):
+                _copy(field, r * width + lane, count, out, to + r * shape.row_step)
         lane += shape.pitch - column
         column, y = 0, y + 1
         if y == shape.tall:
@@ -469,7 +456,7 @@ def run(
 _compiled = njit(cache=True, nogil=True)
 lay_pixels = _compiled(lay_pixels)
 excursions = _compiled(excursions)
-_copy = _compiled(_copy)
+_copy = njit(cache=True, nogil=True, inline="always")(_copy)  # a call costs more than a short row
 lay = _compiled(lay)
 _steps = _compiled(_steps)
 _cruise = _compiled(_cruise)
