@@ -245,6 +245,13 @@ class Arithmetic:
         mask = I32((0x55555555, 0xAAAAAAAA)[half])
         return self.b.call(ir.InlineAsm(kind, text, "=v,r,^Yk"), [at, mask])
 
+    def prefetch(self, at: Value) -> None:
+        """Fetch the line at an address, to write to it."""
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32])
+        fetch = cgutils.get_or_insert_function(self.b.module, kind, "llvm.prefetch.p0")
+        self.b.call(fetch, [self.b.bitcast(at, byte), I32(1), I32(3), I32(1)])
+
     def words(self) -> Any:
         """A vector register as int16."""
         return ir.VectorType(ir.IntType(16), self.target.vector_bytes // 2)

@@ -74,6 +74,8 @@ def tile(kernel: Kernel, target: Target, height: int, vectors: int) -> Any:
     code = Arithmetic(b, kernel, target, given["register"])
     names, size = ("state", "second", "third")[: FIELDS[kernel.work]], height * vectors
     state = [_place(b, code, given, name, i, vectors) for name in names for i in range(size)]
+    for at in state:  # results are seldom in the cache; they will be when the tile stores them
+        code.prefetch(at)
     before = [_slot(b, ir.Constant(code.wide, None)) for _ in state]
     with b.if_else(b.icmp_signed("!=", given["row_starts"], I64(0))) as (fresh, further):
         with fresh:
