@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -65,11 +66,19 @@ def share(threads: int, function: Callable[..., None], tasks: int, *arguments: o
         for begin, end in rest:
             function(begin, end, *arguments)
 
-    with ThreadPoolExecutor(threads - 1) as pool:
-        others = [pool.submit(work) for _ in range(threads - 1)]
+    others = [_helpers(threads - 1, os.getpid()).submit(work) for _ in range(threads - 1)]
+    try:
         work()
+    finally:
         for other in others:
-            other.result()
+            if not other.cancel():  # one that has not begun would find nothing to do
+                other.result()
+
+
+@cache
+def _helpers(count: int, process: int) -> ThreadPoolExecutor:
+    """Threads that wait for work between calls; a forked process makes its own."""
+    return ThreadPoolExecutor(count, f"accsim-{process}")
 
 
 def execute(
@@ -196,19 +205,18 @@ def _vectors(
     )
     for piece, first in pack.pieces(problem, FORMS[part.form]):
         flat = {name: array[first:] for name, array in results.items()} if first else results
-        _launch(piece, setting, accumulator, threads, flat)
+        _launch(piece, setting, threads, flat)
 
 
 def _launch(
     problem: Problem,
     setting: Setting,
-    accumulator: Accumulator,
     threads: int,
     results: Results,
 ) -> None:
     """Pack one piece and run the kernel on it, by several threads."""
     kernel = setting.kernel
-    launch = launch_of(problem.geometry, kernel, accumulator, setting.forgets, threads)
+    launch = launch_of(problem.geometry, setting, threads)
     lay, shape, work = launch.lay, launch.shape, launch.work
     rows = shape.padded_rows
     safe = NO_LIMITS

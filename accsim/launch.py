@@ -33,6 +33,7 @@ class Setting:
     """A kernel, and what it and its operands are told; the same for all calls of such ranges."""
 
     kernel: Kernel
+    accumulator: Accumulator
     register: Array  # as `REGISTER`
     shift: int  # rows are times 2^shift
     take_rows: int  # what is taken from operands
@@ -78,6 +79,7 @@ def setting_of(
             eases=(work, form) == ("saturate", "int16")
             and inputs.magnitude * weights.magnitude < span,
         ),
+        accumulator,
         read_only(np.array(register, np.int64)),
         shift=shift,
         take_rows=0 if lanes_unsigned else take,
@@ -126,19 +128,15 @@ class Launch:
     offsets: Array
 
 
-def launch_of(
-    geometry: Geometry, kernel: Kernel, accumulator: Accumulator, forgets: bool, threads: int
-) -> Launch:
+def launch_of(geometry: Geometry, setting: Setting, threads: int) -> Launch:
     """How to run a kernel on a problem of this geometry, by several threads."""
     find = _remembered if prod(geometry.rows[1:]) <= LONGEST else _computed
-    return find(geometry, kernel, accumulator, forgets, threads)
+    return find(geometry, setting, threads)
 
 
-def _computed(
-    geometry: Geometry, kernel: Kernel, accumulator: Accumulator, forgets: bool, threads: int
-) -> Launch:
+def _computed(geometry: Geometry, setting: Setting, threads: int) -> Launch:
     """What `launch_of` returns."""
-    target = host()
+    target, kernel = host(), setting.kernel
     lay = pack.layout(geometry, FORMS[kernel.form])
     lanes = count = geometry.lanes[0]
     if not geometry.single:  # images one below the other
@@ -146,7 +144,7 @@ def _computed(
     size = tiles.shape(kernel, target, geometry.rows_of_group, lanes)
     tile = tiles.compile_tile(kernel, target, *size)
     shape = _shape(geometry, lay, tile, threads)
-    work = _work(geometry, kernel, lay, tile, accumulator, forgets)
+    work = _work(geometry, setting, lay, tile)
     units = max(lay.units, work.segments * lay.segment)
     offsets = np.zeros((units, lay.taps), np.int64)
     offsets[: lay.units] = lay.offsets(shape.block_images * shape.tall * lay.pitch)
@@ -165,15 +163,9 @@ def _returned(kernel: Kernel, accumulator: Accumulator) -> bool:
 _remembered = lru_cache(maxsize=KEPT)(_computed)
 
 
-def _work(
-    geometry: Geometry,
-    kernel: Kernel,
-    lay: Layout,
-    tile: tiles.Tile,
-    accumulator: Accumulator,
-    forgets: bool,
-) -> vector.Work:
+def _work(geometry: Geometry, setting: Setting, lay: Layout, tile: tiles.Tile) -> vector.Work:
     """What every tile does."""
+    kernel, accumulator, forgets = setting.kernel, setting.accumulator, setting.forgets
     # sums take whole units; steps through pairs take the taps of two channels at a time
     paired = kernel.form == "int16x2" and kernel.work != "exact"
     block_steps = 2 * lay.taps if paired else 1

@@ -22,7 +22,7 @@ __all__ = ["IntLayer"]
 
 FORMAT = 1  # of the layer file
 _GEOMETRY = ("stride", "padding", "dilation")
-_OPTIONS = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}  # defaults
+_PLAIN = {"bias": None, "stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
 _STORED = [(bits, np.dtype(f"int{bits}")) for bits in (8, 16, 32, 64)]
 _WIDEST_SIGNED, _WIDEST_UNSIGNED = signed(MAX_BITS), unsigned(MAX_BITS)
 _MOST = 2**20  # the largest stride, padding, dilation or number of groups
@@ -164,10 +164,11 @@ def borrowing(
     _check_shape(weight)
     layer = object.__new__(IntLayer)
     given = {"weight_spec": weights, "input_spec": inputs, "weight_range": weights}
-    for name, value in {**_OPTIONS, **options, **given}.items():
+    stored = read_only(plain(weight, storage(weights)))
+    for name, value in {**_PLAIN, **options, **given, "weight": stored}.items():
         object.__setattr__(layer, name, value)
-    _settle(layer, weight)
-    object.__setattr__(layer, "weight", read_only(plain(weight, storage(weights))))
+    if options:
+        _settle(layer, weight)
     return layer
 
 
@@ -243,6 +244,7 @@ def check_widest(array: IntArray, name: str, low: int, high: int) -> None:
         widest.check(array, name)
 
 
+@lru_cache(maxsize=1024)
 def storage(spec: IntSpec) -> np.dtype[Any]:
     """The narrowest signed numpy dtype that holds every code of `spec`."""
     least = bits_to_hold(spec.min, spec.max)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,8 +36,7 @@ SEGMENT = 16  # steps of a segment, as nearly as whole groups of channels allow
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(NamedTuple):  # tuples are made and hashed fast: every call does
     """Shapes and steps of a problem: what layout, tiles and tasks follow from, whatever its data.
 
     Output pixel p of row r in image n is entry n * image_step + r * row_step + p of a flat result.
@@ -66,8 +65,7 @@ class Geometry:
         return shapes == ((1, 1),) * 3 and self.padding == (0, 0) and self.groups == 1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Problem:
+class Problem(NamedTuple):
     """Two sides: `rows` slide over `lanes`; either may be the weights.
 
     Starts are what the registers hold first, by row and, unless empty, by image.
@@ -195,7 +193,7 @@ def pieces(problem: Problem, form: Form) -> Iterator[tuple[Problem, int]]:
                 others,
                 problem.row_starts[r : r + rows],
                 problem.lane_starts[n : n + images],
-                replace(geometry, rows=some.shape, lanes=others.shape),
+                geometry._replace(rows=some.shape, lanes=others.shape),
             )
             first = r * geometry.row_step + n * geometry.image_step
             for top in range(0, height, band):
@@ -216,11 +214,9 @@ def _band(problem: Problem, top: int, height: int) -> Problem:
     reach = (height - 1) * geometry.stride[0] + (geometry.rows[2] - 1) * geometry.dilation[0] + 1
     begin = max(0, first)
     lanes = problem.lanes[:, :, begin : max(begin, first + reach)]
-    return replace(
-        problem,
+    return problem._replace(
         lanes=lanes,
-        geometry=replace(
-            geometry,
+        geometry=geometry._replace(
             lanes=lanes.shape,
             padding=(begin - first, geometry.padding[1]),
             window=(height, geometry.window[1]),

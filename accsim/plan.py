@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -123,8 +123,7 @@ def check_host(layer: IntLayer, accumulator: Accumulator) -> type[np.int32] | ty
     return np.int32 if reach <= 2**31 else np.int64
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """The ranges of one call; with every product in [least, greatest], 0 included."""
 
     taps: int

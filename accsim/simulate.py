@@ -79,7 +79,8 @@ def linear(
     >>> linear([[1, 1, 1, 1]], [[7, 5, -6, 2]], Accumulator(4, "saturate")).tolist()
     [[3]]
     """
-    return _values(x, weight, accumulator, 2, threads, bias=bias)
+    options = {} if bias is None else {"bias": bias}
+    return _values(x, weight, accumulator, 2, threads, **options)
 
 
 def conv2d(

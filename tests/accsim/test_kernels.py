@@ -383,3 +383,25 @@ def test_threads_get_the_tiles_that_they_asked_for(monkeypatch):
     compile_one("steps", kernels[0])
     assert len(found) == 2
     assert found["sums"] != found["steps"]
+
+
+FORKED = """
+import os, signal
+import numpy as np
+from accsim import Accumulator, linear
+x, w = np.ones((512, 256), np.int8), np.ones((256, 256), np.int8)
+def right():
+    return bool((linear(x, w, Accumulator(8, "saturate"), threads=2) == 127).all())
+assert right()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    os._exit(0 if right() else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes fork where there is POSIX")
+def test_threads_after_a_fork():
+    """Threads wait between calls; a forked process, which has none of them, starts its own."""
+    assert output(FORKED, NUMBA_NUM_THREADS="2")[0] == "0"
