@@ -386,12 +386,13 @@ def test_threads_get_the_tiles_that_they_asked_for(monkeypatch):
 
 
 FORKED = """
-import os, signal
+import os, signal, threading
 import numpy as np
 from accsim import Accumulator, linear
 x, w = np.ones((512, 256), np.int8), np.ones((256, 256), np.int8)
 def right():
-    return bool((linear(x, w, Accumulator(8, "saturate"), threads=2) == 127).all())
+    found = linear(x, w, Accumulator(8, "saturate"), threads=2)
+    return bool((found == 127).all()) and threading.active_count() == 2
 assert right()
 child = os.fork()
 if child == 0:
