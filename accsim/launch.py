@@ -12,7 +12,7 @@ import numpy as np
 from accsim import pack
 from accsim._check import read_only
 from accsim.kernels import tiles, vector
-from accsim.kernels.forms import FORMS, Kernel, host
+from accsim.kernels.forms import CODES, FORMS, Kernel, host
 from accsim.pack import Geometry, Layout
 from accsim.plan import byte_shift, exact_shift, output_dtype
 from accsim.spec import Accumulator, IntSpec, Overflow
@@ -22,10 +22,12 @@ __all__ = ["Launch", "Setting", "launch_of", "setting_of"]
 BLOCK_BYTES = 2**17  # of the planes of a block, so that they stay in the cache
 TASK_ROWS = 64  # a task has at least so many rows, or all
 TASKS = 16  # at least so many for each thread, where there are rows enough
+SCALARS = 256  # at most so many are looked up: their tables fill half of a first cache
 KEPT = 128  # kinds of calls that are remembered, and
 LONGEST = 2**14  # the most taps of such a call: all of their offsets are 16 MiB at most
 
 Array = np.ndarray[Any, np.dtype[Any]]
+NO_TABLE = np.empty(0, np.int16)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +37,7 @@ class Setting:
     kernel: Kernel
     accumulator: Accumulator
     register: Array  # as `REGISTER`
+    table: Array  # what it refers to
     shift: int  # rows are times 2^shift
     take_rows: int  # what is taken from operands
     take_lanes: int
@@ -67,7 +70,12 @@ def setting_of(
         if form == "int8x4"
         else (False, 0)
     )
-    register = [low + offset, high + offset, lane_span, shift, offset, floor, mask]
+    sides = (weights, inputs) if lanes_are_inputs else (inputs, weights)
+    table, looks_up = NO_TABLE, form == "int16" and _looks_up(*sides)
+    if looks_up:
+        table = _products(*sides, shift)
+    zero = table.ctypes.data - min(sides[0].min, 0) * table.itemsize * CODES
+    register = [low + offset, high + offset, lane_span, shift, offset, floor, mask, zero]
     return Setting(
         Kernel(
             work,
@@ -77,11 +85,14 @@ def setting_of(
             lanes_unsigned=lanes_unsigned,
             pixels=pixels and form == "int16x2" and work != "exact",
             eases=(work, form) == ("saturate", "int16")
+            and not looks_up
             and inputs.magnitude * weights.magnitude < span,
+            looks_up=looks_up,
         ),
         accumulator,
         read_only(np.array(register, np.int64)),
-        shift=shift,
+        table,
+        shift=0 if looks_up else shift,
         take_rows=0 if lanes_unsigned else take,
         take_lanes=take if lanes_unsigned else 0,
         forgets=work == "saturate" and span <= 2 * inputs.magnitude * weights.magnitude,
@@ -100,6 +111,27 @@ def _bytes(inputs: IntSpec, weights: IntSpec, *, lanes_are_inputs: bool) -> tupl
         if other is not None:
             return True, other
     return False, take
+
+
+def _looks_up(rows: IntSpec, lanes: IntSpec) -> bool:
+    """Whether products of int16 are taken from tables: sooner than a multiplication, if small."""
+    scalars = max(rows.max, 0) - min(rows.min, 0)
+    return host().permutes and scalars < SCALARS and lanes.max - lanes.min < CODES
+
+
+def _products(rows: IntSpec, lanes: IntSpec, shift: int) -> Array:
+    """Products times 2^shift, int16 (scalars, CODES): of scalars from the rows' least, or 0, on.
+
+    A code is found where its lowest bits say.
+    """
+    scalars = np.arange(min(rows.min, 0), max(rows.max, 0) + 1)
+    codes = np.arange(lanes.min, lanes.min + CODES)
+    size = len(scalars) * CODES
+    slack = np.empty(size + CODES, np.int16)
+    skip = -slack.ctypes.data % (2 * CODES) // 2  # every line of the table is one of the cache's
+    table = slack[skip : skip + size].reshape(-1, CODES)
+    table[:, codes % CODES] = (scalars[:, None] * codes).astype(np.int16) << shift
+    return read_only(table)
 
 
 def _scaled(inputs: IntSpec, weights: IntSpec, accumulator: Accumulator) -> tuple[int, int, bool]:

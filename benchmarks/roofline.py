@@ -1,7 +1,7 @@
 """What share of the processor's vector arithmetic each kernel reaches. x86-64 only.
 
 The innermost loop of every tile that a call uses is read back as assembly. Its vector arithmetic
-(multiply, add, min, max, compare, and; not loads, moves, broadcasts) over its multiply-accumulates
+(multiply, look up, add, min, max, compare, and; not loads, moves, broadcasts) over its multiply-accumulates
 gives instructions per MAC. How fast the processor executes that mix is measured: the same
 instructions, made independent of each other and of memory, in a loop of their own, compiled by the
 same code generator. The limit is their quotient. Achieved speed is that of the whole call, packing
@@ -34,7 +34,7 @@ BYTE = signed(8)
 
 MULTIPLIES = {  # what starts the one multiplication of each step and register, by form
     "int8x4": ("vpdpbusd", "pmaddubsw", "vpmaddubsw"),
-    "int16": ("pmullw", "vpmullw"),
+    "int16": ("pmullw", "vpmullw", "vpermw"),  # or looks it up
     "int16x2": ("pmaddwd", "vpmaddwd", "vpdpwssd"),
     "float64": ("mulpd", "vmulpd", "vfmadd"),
 }
@@ -56,6 +56,7 @@ CASES = (
     Case("exact, 8-bit, wrap P=16", ("exact",), Accumulator(16)),
     Case("exact, 4-bit, wrap P=16", ("exact",), Accumulator(16), (signed(4), signed(4))),
     Case("saturate P=16", ("saturate",), Accumulator(16, "saturate")),
+    Case("saturate P=12, 4-bit", ("saturate",), Accumulator(12, "saturate"), (signed(4), signed(4))),
     Case("saturate P=12, often at a rail", ("saturate",), Accumulator(12, "saturate")),
     Case("saturate P=18, often at a rail", ("saturate",), Accumulator(18, "saturate")),
     Case("saturate P=24, seldom at a rail", ("cruise",), Accumulator(24, "saturate")),

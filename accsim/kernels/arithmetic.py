@@ -34,7 +34,9 @@ class Arithmetic:
         self.wide = ir.VectorType(ir.IntType(int(kernel.wide.removeprefix("int"))), self.across)
         self.suffix = f"v{self.across}{'f' if self.floats else 'i'}{self.bits}"
         pointer = builder.inttoptr(register, I64.as_pointer())
-        fields = [builder.load(builder.gep(pointer, [I64(i)])) for i in range(len(REGISTER))]
+        *fields, self.table = (
+            builder.load(builder.gep(pointer, [I64(i)])) for i in range(len(REGISTER))
+        )
         if self.wide.element != I64:
             fields = [builder.trunc(field, I32) for field in fields]
         self.low, self.high, self.span, self.shift = (
@@ -109,13 +111,29 @@ class Arithmetic:
         kept, total, held = self.counted(state[0], row, lanes)
         return [held, *self.count(kept, total, state[1], state[2], taken)]
 
+    def scalar(self, at: Value, half: int | None) -> Value:
+        """What a step takes from a row: copies of a scalar or of a half of it, or its products."""
+        b = self.b
+        if half is not None:
+            return self.half(at, half)
+        if not self.kernel.looks_up:
+            return self.splat(b.load(at))
+        skip = b.mul(b.sext(b.load(at), I64), I64(self.target.vector_bytes))
+        return b.load(b.inttoptr(b.add(self.table, skip), self.vector.as_pointer()))
+
+    def product(self, row: Value, lanes: Value) -> Value:
+        """Products of int16, which holds them; or looked up: by the lowest bits of the lanes."""
+        if self.kernel.looks_up:
+            return self.call("llvm.x86.avx512.permvar.hi.512", self.vector, row, lanes)
+        return self.b.mul(row, lanes)
+
     def add(self, register: Value, row: Value, lanes: Value) -> Value:
         """The exact sum; of integers, modulo the lane's width."""
         b, form = self.b, self.kernel.form
         if self.floats:
             return b.fadd(register, b.fmul(row, lanes, flags=["contract"]), flags=["contract"])
         if form == "int16":
-            return b.add(register, b.mul(row, lanes))
+            return b.add(register, self.product(row, lanes))
         if form == "int16x2":
             if self.target.dot_bytes:
                 name = f"llvm.x86.avx512.vpdpwssd.{self.target.vector_bytes * 8}"
@@ -158,7 +176,7 @@ class Arithmetic:
             total = self.add(register, row, lanes)
             return self.least(self.greatest(total, low), high), total
         # the lane's own saturation is the upper rail: registers are stored so that they coincide
-        product = self.b.mul(row, lanes)
+        product = self.product(row, lanes)
         kept = self.call(f"llvm.sadd.sat.{self.suffix}", self.vector, register, product)
         if self.kernel.clamps:
             kept = self.greatest(kept, low)
@@ -167,7 +185,7 @@ class Arithmetic:
     def eased(self, rest: Value, row: Value, lanes: Value) -> Value:
         """The distance from the upper rail after a step: no saturating addition, all units."""
         b = self.b
-        product, zero = self.b.mul(row, lanes), self.constant(0)
+        product, zero = self.product(row, lanes), self.constant(0)
         least = self.greatest(product, zero)  # from there the register would pass its upper rail
         # or its lower one; without a clamp the register's span is that of the lane
         span = b.sub(self.top, self.low) if self.kernel.clamps else self.constant(-1)

@@ -97,7 +97,7 @@ def tile(kernel: Kernel, target: Target, height: int, vectors: int) -> Any:
         for r in range(height):
             scalar = b.gep(b.inttoptr(rows[r], code.lane.as_pointer()), [k])
             for i, half in enumerate(halves):
-                row = code.splat(b.load(scalar)) if half is None else code.half(scalar, half)
+                row = code.scalar(scalar, half)
                 before_it = code.plus(b.load(taken), i)
                 for v in range(r * vectors, (r + 1) * vectors):
                     kept = slots[v::size]

@@ -17,7 +17,9 @@ REGISTER = (
     "offset",
     "floor",  # "exact" returns floor + ((sum - floor) & mask)
     "mask",
+    "table",  # address of the products of scalar 0, where products are looked up
 )
+CODES = 32  # of a lane, whose products with one scalar fill a vector of int16
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Kernel:
     lane_limits: bool = False  # cruise: limits by lane, or by row
     pixels: bool = False  # stepping through int16x2: the span is one scalar
     eases: bool = False  # saturate in int16: no product is 2^bits or more in size
+    looks_up: bool = False  # int16: products come from a table of `CODES` for each scalar
 
     @property
     def wide(self) -> str:
@@ -117,6 +120,11 @@ class Target:
     def saturates_slowly(self) -> bool:
         """Whether saturating additions wait for the units that multiply, others for any of four."""
         return self.x86 and self.processor.startswith("znver")
+
+    @property
+    def permutes(self) -> bool:
+        """Whether a vector of 32 int16 is permuted by units that neither multiply nor saturate."""
+        return self.saturates_slowly and self.vector_bytes == 64
 
     @property
     def dot_pairs(self) -> bool:

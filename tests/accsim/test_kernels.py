@@ -15,7 +15,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from accsim import Accumulator, IntLayer, between, launch, signed, simulate
+from accsim import Accumulator, IntLayer, Overflow, between, launch, signed, simulate, unsigned
 from accsim.kernels import emit, tiles
 from accsim.kernels.forms import Kernel, Target, host
 from verification.properties import assert_kernels_agree
@@ -310,14 +310,29 @@ def test_the_guard_sees_a_tile_that_reads_on():
     assert done.returncode < 0
 
 
+@pytest.fixture
+def with_target(monkeypatch):
+    """Choose kernels as for another processor; what is remembered of either is forgotten."""
+
+    def forget():
+        launch.setting_of.cache_clear()
+        launch._remembered.cache_clear()
+
+    def choose(target):
+        monkeypatch.setattr(launch, "host", lambda: target)
+        forget()
+
+    yield choose
+    forget()
+
+
 @pytest.mark.parametrize("processor", ["znver4", "generic"])
 @pytest.mark.parametrize("codes", [(-128, 127), (0, 255), (-8, 7), (-1, 1), (-181, 181)], ids=str)
-def test_registers_with_and_without_saturating_additions(monkeypatch, processor, codes):
+def test_registers_with_and_without_saturating_additions(with_target, processor, codes):
     """Where some vectors hold the distance from the upper rail, and where none does: the same."""
     target = dataclasses.replace(host(), processor=processor)
     assert target.saturates_slowly == (processor == "znver4" and target.x86)
-    monkeypatch.setattr(launch, "host", lambda: target)
-    launch._remembered.cache_clear()
+    with_target(target)
     spec = between(*codes)
     rng = np.random.default_rng(3)
     ends = rng.choice(codes, (2, 70, 40))
@@ -328,7 +343,47 @@ def test_registers_with_and_without_saturating_additions(monkeypatch, processor,
         layer = IntLayer(w, weight_spec=spec, input_spec=spec)
         register = Accumulator(bits, "saturate", signed=signed_one)
         assert_kernels_agree(layer, x, register)
-    launch._remembered.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("rows", "lanes", "looks_up"),
+    [
+        (signed(8), signed(5), True),
+        (unsigned(8), unsigned(5), True),
+        (between(-200, 55), between(-31, 0), True),
+        (between(9, 255), unsigned(5), True),  # tables begin at scalar 0
+        (signed(4), signed(4), True),  # products are scaled to both rails of the lane
+        (between(-256, -9), between(-70, -39), False),
+        (signed(8), between(-16, 16), False),
+        (between(-128, 128), signed(4), False),
+    ],
+    ids=str,
+)
+def test_products_that_are_looked_up(with_target, rows, lanes, looks_up):
+    """At the edges of what a table holds, on either side, also where scalars are padded: the same."""
+    zen = dataclasses.replace(host(), processor="znver4")
+    with_target(zen)
+    rng = np.random.default_rng(7)
+
+    def codes(spec, *shape):
+        return np.where(
+            rng.random(shape) < 0.3,
+            rng.choice([spec.min, spec.max], shape),
+            rng.integers(spec.min, spec.max + 1, shape),
+        )
+
+    flat = IntLayer(codes(lanes, 70, 41), weight_spec=lanes, input_spec=rows)
+    conv = IntLayer(codes(rows, 5, 3, 3, 2), weight_spec=rows, input_spec=lanes)
+    padded = IntLayer(codes(rows, 5, 3, 3, 2), weight_spec=rows, input_spec=lanes, padding=1)
+    cases = ((flat, codes(rows, 37, 41)), (conv, images := codes(lanes, 2, 3, 9, 8)))
+    for bits, rule in product((9, 12, 16), Overflow):
+        register = Accumulator(bits, rule)
+        for layer, x in (*cases, (padded, images)):
+            assert_kernels_agree(layer, x, register)
+        for sides in ((rows, lanes, False), (lanes, rows, True)):
+            how = {"lanes_are_inputs": sides[2], "pixels": True}
+            setting = launch.setting_of("count", "int16", *sides[:2], register, **how)
+            assert setting.kernel.looks_up == (looks_up and zen.permutes)
 
 
 def test_most_registers_of_a_tile_saturate_by_themselves():

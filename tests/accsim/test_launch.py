@@ -95,7 +95,7 @@ def test_settings_of_other_ranges_are_others():
     same = setting_of("saturate", "int16", signed(4), signed(4), Accumulator(12, "saturate"), **how)
     wide = setting_of("saturate", "int16", signed(8), signed(4), Accumulator(12, "saturate"), **how)
     assert one is same
-    assert (one.shift, wide.shift) == (4, 4)
+    assert (one.register[3], wide.register[3]) == (4, 4)
     assert (one.largest, wide.largest) == (8, 128)
     with pytest.raises(ValueError, match="read-only"):
         one.register[0] = 0
