@@ -1,7 +1,7 @@
 """What share of the processor's vector arithmetic each kernel reaches. x86-64 only.
 
 The innermost loop of every tile that a call uses is read back as assembly. Its vector arithmetic
-(multiply, look up, add, min, max, compare, and; not loads, moves, broadcasts) over its multiply-accumulates
+(multiply, look up, add, min, max, compare, and; not loads, moves, broadcasts) over its products
 gives instructions per MAC. How fast the processor executes that mix is measured: the same
 instructions, made independent of each other and of memory, in a loop of their own, compiled by the
 same code generator. The limit is their quotient. Achieved speed is that of the whole call, packing
@@ -30,7 +30,7 @@ from verification.bench import draw, measure
 SHAPE = (512, 512, 1024)
 BLOCK = 96  # instructions of a measured loop, at least
 ITERATIONS = 100_000
-BYTE = signed(8)
+BYTE, NIBBLE = signed(8), signed(4)
 
 MULTIPLIES = {  # what starts the one multiplication of each step and register, by form
     "int8x4": ("vpdpbusd", "pmaddubsw", "vpmaddubsw"),
@@ -54,9 +54,9 @@ class Case:
 
 CASES = (
     Case("exact, 8-bit, wrap P=16", ("exact",), Accumulator(16)),
-    Case("exact, 4-bit, wrap P=16", ("exact",), Accumulator(16), (signed(4), signed(4))),
+    Case("exact, 4-bit, wrap P=16", ("exact",), Accumulator(16), (NIBBLE, NIBBLE)),
     Case("saturate P=16", ("saturate",), Accumulator(16, "saturate")),
-    Case("saturate P=12, 4-bit", ("saturate",), Accumulator(12, "saturate"), (signed(4), signed(4))),
+    Case("saturate P=12, 4-bit", ("saturate",), Accumulator(12, "saturate"), (NIBBLE, NIBBLE)),
     Case("saturate P=12, often at a rail", ("saturate",), Accumulator(12, "saturate")),
     Case("saturate P=18, often at a rail", ("saturate",), Accumulator(18, "saturate")),
     Case("saturate P=24, seldom at a rail", ("cruise",), Accumulator(24, "saturate")),
