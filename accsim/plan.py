@@ -87,13 +87,14 @@ def _parts(
         parts.append(Part("exact", call.forms("exact", proved=why != WRAPPED)[0], exact, why))
     if stepped is None or stepped:
         work = "count" if counts else "saturate"
-        parts.append(Part(work, call.forms(work)[0], stepped, "some input could reach a rail"))
+        parts.append(Part(work, call.forms(work)[0], stepped, "some input could pass a rail"))
     if peaks and counts:
         parts.append(Part("peaks", call.forms("peaks")[0], None, "every running sum is looked at"))
     if any(part.form == "portable" for part in parts):
         # plain loops find everything in one pass
         work = "all" if counts else "exact" if stepped == () else "saturate"
-        parts = [Part(work, "portable", None, "no vector form holds these operands and sums")]
+        why = "no vector form holds these operands and sums" if _vectors() else "no compiler is on"
+        parts = [Part(work, "portable", None, why)]
     return tuple(parts)
 
 
@@ -210,7 +211,7 @@ def _by_ranges(call: Call, counts: bool, peaks: bool) -> tuple[Part, ...] | None
     if register.overflow is Overflow.WRAP and not counts:
         return _parts(call, counts, peaks, None, (), WRAPPED)
     if register.min <= -reach and reach <= register.max:
-        why = "by the ranges of the operands no running sum reaches a rail"
+        why = "by the ranges of the operands no running sum passes a rail"
         return _parts(call, counts, peaks, None, (), why)
     return None
 
@@ -235,11 +236,11 @@ def _by_weights(layer: IntLayer, call: Call) -> tuple[Channels, Channels, str]:
     )
     count = np.count_nonzero(safe)
     if count == layer.channels:
-        return None, (), "by its weights no running sum of any channel reaches a rail"
+        return None, (), "by its weights no running sum of any channel passes a rail"
     if layer.groups > 1 or count * SPLIT < layer.channels:
         return (), None, ""
     apart = tuple(np.flatnonzero(safe).tolist()), tuple(np.flatnonzero(~safe).tolist())
-    return *apart, "by their weights no running sum of these channels reaches a rail"
+    return *apart, "by their weights no running sum of these channels passes a rail"
 
 
 @cache

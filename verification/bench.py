@@ -17,7 +17,7 @@ from rich.table import Table
 from accsim._check import IntArray, integer
 from accsim.arith import fold
 from accsim.layer import IntLayer
-from accsim.plan import plan
+from accsim.plan import check_host, plan
 from accsim.simulate import linear, most_threads, simulate
 from accsim.spec import Accumulator, IntSpec, Overflow, signed
 from verification.properties import FIELDS
@@ -73,6 +73,7 @@ def bench(setup: Setup, *, seed: int = 0) -> Json:
     rng = np.random.default_rng(seed)
     x, w = draw(rng, setup.inputs, setup.m, setup.k), draw(rng, setup.weights, setup.n, setup.k)
     layer = IntLayer(w, weight_spec=setup.weights, input_spec=setup.inputs)
+    check_host(layer, setup.accumulator)  # before the step loop of numpy, which would overflow
     check(setup, layer, x, rng)
     times = measure(_contenders(setup, layer, x, w), setup.repeats)
     return {

@@ -159,7 +159,7 @@ def _cruise(
     vectors: int,
     step: Callable[[Value], None],
 ) -> Value:
-    """Whole segments until one could reach a rail; the number of segments done."""
+    """Whole segments until one could pass a rail; the number of segments done."""
     done = cgutils.alloca_once_value(b, I64(0))
     with cgutils.for_range(b, given["blocks"], intp=I64) as loop:
         outside = []

@@ -1,5 +1,7 @@
 """Which kernel is chosen, and that the reasons hold."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,19 @@ def test_the_inputs_of_the_call_count():
     assert of(BIG, INT8, 16, given=between(-1, 1), peaks=False)[0][0] == "exact"
     assert of(BIG, INT8, 16, given=between(-128, 1), peaks=False)[0][0] == "count"
     assert of(BIG, INT8, 16, weights=signed(20), peaks=False) == [("count", "int16", None)]
+
+
+def test_plain_loops_say_why(monkeypatch):
+    """Operands that no vector holds, or no compiler."""
+    wide = IntLayer([[2**40]], weight_spec=signed(42), input_spec=signed(20))
+    layer = IntLayer(BIG, weight_spec=INT8, input_spec=INT8)
+    register = Accumulator(16, "saturate")
+    why = "no vector form holds these operands and sums"
+    assert [part.why for part in plan(wide, signed(20), register).parts] == [why]
+    monkeypatch.setattr(sys.modules["accsim.plan"], "_vectors", lambda: False)
+    Call.forms.cache_clear()
+    assert [part.why for part in plan(layer, INT8, register).parts] == ["no compiler is on"]
+    Call.forms.cache_clear()
 
 
 def test_forms_are_those_of_the_ranges():
@@ -166,7 +181,7 @@ def test_what_a_plan_prints():
     layer = IntLayer([[100] * 64] * 2, weight_spec=INT8, input_spec=INT8)
     assert str(plan(layer, INT8, Accumulator(16, "saturate"))) == (
         "inputs INT8 [-128, 127], weights [100, 100]\n"
-        "count in int16, all channels: some input could reach a rail\n"
+        "count in int16, all channels: some input could pass a rail\n"
         "peaks in int16x2, all channels: every running sum is looked at"
     )
 

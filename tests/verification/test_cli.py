@@ -74,7 +74,7 @@ def test_run_shows_its_plan(command, folder):
     code, out, _ = command(*words, "--plan")
     assert code == 0
     assert out.splitlines()[0] == "a: inputs UINT4 [0, 15], weights [-1, 2]"
-    assert "count in int16, all channels: some input could reach a rail" in out
+    assert "count in int16, all channels: some input could pass a rail" in out
     code, out, _ = command(*words, "--plan", "--json")
     told = json.loads(out)
     assert (code, told["schema"]) == (0, "accsim.plan/1")
@@ -156,13 +156,26 @@ WRONG = {
     "array missing": (["run", "net", "a.npz", "--bits", 8], "a.npz lacks inputs for b"),
     "input outside": (["run", "net/a.npz", "x.npy", "--bits", 8], "a: x[0, 0] is 16, outside UINT4 [0, 15]"),
     "float inputs": (["run", "net/a.npz", "f.npy", "--bits", 8], "f.npy must hold integers, not float64"),
+    "inputs of another kind": (
+        ["run", "net", "x.csv", "--bits", 8],
+        "Invalid value: INPUTS must be a .npy or .npz file, not x.csv",
+    ),
+    "out of another kind": (
+        ["run", "net", "good.npz", "--bits", 8, "--out", "new.npy"],
+        "Invalid value: --out must be an .npz file, not new.npy",
+    ),
+    "operands beyond 64 bits": (
+        ["bench", "--weight-bits", 40, "--input-bits", 40],
+        "2^16 + 309485009821345068724781056, the register's span plus the largest sum of 1024"
+        " products of INT40 and INT40, must not exceed 2^63",
+    ),
     "out in no folder": (
         ["run", "net", "good.npz", "--bits", 8, "--out", "no/where.npz"],
         "No such folder: no",
     ),
     "out a folder": (
-        ["run", "net", "good.npz", "--bits", 8, "--out", "empty"],
-        "A folder, not a file: empty",
+        ["run", "net", "good.npz", "--bits", 8, "--out", "empty.npz"],
+        "A folder, not a file: empty.npz",
     ),
     "out over the inputs": (
         ["run", "net", "good.npz", "--bits", 8, "--out", "./good.npz"],
@@ -186,7 +199,8 @@ WRONG = {
 def test_wrong_use_is_one_line(kind, command, folder, monkeypatch):
     """Exit code 2, one line on standard error, nothing on standard output, no traceback."""
     monkeypatch.chdir(folder)
-    (folder / "empty").mkdir()
+    for name in ("empty", "empty.npz"):
+        (folder / name).mkdir()
     np.save("x.npy", np.array([[16, 0]]))
     np.save("f.npy", np.array([[0.5, 0]]))
     np.savez("a.npz", a=np.array([[1, 0]]))
