@@ -93,7 +93,8 @@ def _parts(
     if any(part.form == "portable" for part in parts):
         # plain loops find everything in one pass
         work = "all" if counts else "exact" if stepped == () else "saturate"
-        why = "no vector form holds these operands and sums" if _vectors() else "no compiler is on"
+        why = "no vector form holds these operands and sums"
+        why = "there are no taps" if not call.taps else why if _vectors() else "no compiler is on"
         parts = [Part(work, "portable", None, why)]
     return tuple(parts)
 

@@ -83,7 +83,4 @@ def certificates(quick: bool) -> Workload:
         | both("segments, uniform bytes, K=1024", *deep, 20, cut)
         | both("segments, small inputs", *small, 18, cut)
         | both("forgetting, uniform bytes", *uniform, 12, keep)
-        | both("forgetting, uniform bytes", *uniform, 16, keep)
-        | both("forgetting, uniform bytes, K=1024", *deep, 16, keep)
-        | both("forgetting, small inputs", *small, 16, keep)
     )

@@ -149,11 +149,11 @@ def show(report: Json, console: Console) -> None:
     title = "Targets (not judged: the shapes are small)" if report["quick"] else "Targets"
     made = _table(title, "case", "beside", "target", "measured", "met")
     for row in report["goals"]:
-        made.add_row(*_goal(row))
+        made.add_row(*_goal(row, judged=not report["quick"]))
     _print(console, made)
 
 
-def _goal(row: Json) -> tuple[str, str, str, str, str]:
+def _goal(row: Json, *, judged: bool) -> tuple[str, str, str, str, str]:
     if "failed" in row:
         return row["case"], "", "", " ".join(row["failed"]), "not measured"
     unit, bounds = row["unit"], []
@@ -163,7 +163,8 @@ def _goal(row: Json) -> tuple[str, str, str, str, str]:
         bounds.append(f"<= {row['most']:g}")
     beside = row.get("other", "") if row.get("most") is None else ""
     met = "yes" if row["met"] else "NO"
-    return row["case"], beside, f"{', '.join(bounds)} {unit}", f"{row['value']:.3g} {unit}", met
+    bounds, value = f"{', '.join(bounds)} {unit}", f"{row['value']:.3g} {unit}"
+    return row["case"], beside, bounds, value, met if judged else ""
 
 
 def _print(console: Console, made: Table) -> None:
@@ -178,6 +179,12 @@ def _table(title: str, *columns: str) -> Table:
     return made
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"rounds must be a positive integer, not {text}")
+    return int(text)
+
+
 def main() -> None:
     """Parse, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -185,7 +192,9 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="also draw cost growth and shares of the limit")
     parser.add_argument("--quick", action="store_true", help="small shapes, no other processes")
     parser.add_argument("--only", nargs="+", choices=(*NAMES, "limited"), help="only these")
-    parser.add_argument("--rounds", type=int, help=f"rounds; {ROUNDS}, or {QUICK_ROUNDS} if quick")
+    parser.add_argument(
+        "--rounds", type=_positive, help=f"rounds; {ROUNDS}, or {QUICK_ROUNDS} if quick"
+    )
     arguments = parser.parse_args()
     if not os.environ.keys() >= ONE_BLAS_THREAD.keys():  # must be set before numpy loads
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ONE_BLAS_THREAD})

@@ -76,12 +76,14 @@ def test_the_inputs_of_the_call_count():
 
 
 def test_plain_loops_say_why(monkeypatch):
-    """Operands that no vector holds, or no compiler."""
+    """Operands that no vector holds, no taps, or no compiler."""
     wide = IntLayer([[2**40]], weight_spec=signed(42), input_spec=signed(20))
     layer = IntLayer(BIG, weight_spec=INT8, input_spec=INT8)
     register = Accumulator(16, "saturate")
     why = "no vector form holds these operands and sums"
     assert [part.why for part in plan(wide, signed(20), register).parts] == [why]
+    empty = IntLayer(np.zeros((3, 0), int), weight_spec=INT8, input_spec=INT8)
+    assert [part.why for part in plan(empty, INT8, register).parts] == ["there are no taps"]
     monkeypatch.setattr(sys.modules["accsim.plan"], "_vectors", lambda: False)
     Call.forms.cache_clear()
     assert [part.why for part in plan(layer, INT8, register).parts] == ["no compiler is on"]
