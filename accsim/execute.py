@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache, partial
 from typing import Any
 
 import numpy as np
+from numba import config
 
 from accsim import pack
 from accsim._check import IntArray, read_only
@@ -66,19 +67,25 @@ def share(threads: int, function: Callable[..., None], tasks: int, *arguments: o
         for begin, end in rest:
             function(begin, end, *arguments)
 
-    others = [_helpers(threads - 1, os.getpid()).submit(work) for _ in range(threads - 1)]
+    others: list[Future[None]] = []
     try:
+        while len(others) < threads - 1:
+            others.append(_helpers(os.getpid()).submit(work))
         work()
     finally:
-        for other in others:
-            if not other.cancel():  # one that has not begun would find nothing to do
-                other.result()
+        for _ in rest:  # what is left if this thread was interrupted: nobody begins it
+            pass
+        # one that has not begun has nothing to do; nobody writes to results after the call
+        wait([other for other in others if not other.cancel()])
+    for other in others:
+        if not other.cancelled():
+            other.result()
 
 
 @cache
-def _helpers(count: int, process: int) -> ThreadPoolExecutor:
+def _helpers(process: int) -> ThreadPoolExecutor:
     """Threads that wait for work between calls; a forked process makes its own."""
-    return ThreadPoolExecutor(count, f"accsim-{process}")
+    return ThreadPoolExecutor(config.NUMBA_NUM_THREADS, f"accsim-{process}")
 
 
 def execute(
@@ -205,18 +212,19 @@ def _vectors(
     )
     for piece, first in pack.pieces(problem, FORMS[part.form]):
         flat = {name: array[first:] for name, array in results.items()} if first else results
-        _launch(piece, setting, threads, flat)
+        _launch(piece, setting, accumulator, threads, flat)
 
 
 def _launch(
     problem: Problem,
     setting: Setting,
+    accumulator: Accumulator,
     threads: int,
     results: Results,
 ) -> None:
     """Pack one piece and run the kernel on it, by several threads."""
     kernel = setting.kernel
-    launch = launch_of(problem.geometry, setting, threads)
+    launch = launch_of(problem.geometry, kernel, accumulator, setting.forgets, threads)
     lay, shape, work = launch.lay, launch.shape, launch.work
     rows = shape.padded_rows
     safe = NO_LIMITS

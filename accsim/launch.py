@@ -12,7 +12,7 @@ import numpy as np
 from accsim import pack
 from accsim._check import read_only
 from accsim.kernels import tiles, vector
-from accsim.kernels.forms import CODES, FORMS, Kernel, host
+from accsim.kernels.forms import CODES, FORMS, SCALARS, Kernel, host
 from accsim.pack import Geometry, Layout
 from accsim.plan import byte_shift, exact_shift, output_dtype
 from accsim.spec import Accumulator, IntSpec, Overflow
@@ -22,12 +22,10 @@ __all__ = ["Launch", "Setting", "launch_of", "setting_of"]
 BLOCK_BYTES = 2**17  # of the planes of a block, so that they stay in the cache
 TASK_ROWS = 64  # a task has at least so many rows, or all
 TASKS = 16  # at least so many for each thread, where there are rows enough
-SCALARS = 256  # at most so many are looked up: their tables fill half of a first cache
 KEPT = 128  # kinds of calls that are remembered, and
 LONGEST = 2**14  # the most taps of such a call: all of their offsets are 16 MiB at most
 
 Array = np.ndarray[Any, np.dtype[Any]]
-NO_TABLE = np.empty(0, np.int16)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,9 +33,8 @@ class Setting:
     """A kernel, and what it and its operands are told; the same for all calls of such ranges."""
 
     kernel: Kernel
-    accumulator: Accumulator
     register: Array  # as `REGISTER`
-    table: Array  # what it refers to
+    table: Array | None  # what it refers to
     shift: int  # rows are times 2^shift
     take_rows: int  # what is taken from operands
     take_lanes: int
@@ -71,11 +68,12 @@ def setting_of(
         else (False, 0)
     )
     sides = (weights, inputs) if lanes_are_inputs else (inputs, weights)
-    table, looks_up = NO_TABLE, form == "int16" and _looks_up(*sides)
-    if looks_up:
-        table = _products(*sides, shift)
-    zero = table.ctypes.data - min(sides[0].min, 0) * table.itemsize * CODES
-    register = [low + offset, high + offset, lane_span, shift, offset, floor, mask, zero]
+    looks_up = form == "int16" and _looks_up(*sides)
+    table = (
+        _products(_least(sides[0], SCALARS), _least(sides[1], CODES), shift) if looks_up else None
+    )
+    address = 0 if table is None else table.ctypes.data
+    register = [low + offset, high + offset, lane_span, shift, offset, floor, mask, address]
     return Setting(
         Kernel(
             work,
@@ -89,7 +87,6 @@ def setting_of(
             and inputs.magnitude * weights.magnitude < span,
             looks_up=looks_up,
         ),
-        accumulator,
         read_only(np.array(register, np.int64)),
         table,
         shift=0 if looks_up else shift,
@@ -115,23 +112,34 @@ def _bytes(inputs: IntSpec, weights: IntSpec, *, lanes_are_inputs: bool) -> tupl
 
 def _looks_up(rows: IntSpec, lanes: IntSpec) -> bool:
     """Whether products of int16 are taken from tables: sooner than a multiplication, if small."""
-    scalars = max(rows.max, 0) - min(rows.min, 0)
-    return host().permutes and scalars < SCALARS and lanes.max - lanes.min < CODES
+    if rows.max - rows.min >= SCALARS or lanes.max - lanes.min >= CODES:
+        return False
+    return host().permutes
 
 
-def _products(rows: IntSpec, lanes: IntSpec, shift: int) -> Array:
-    """Products times 2^shift, int16 (scalars, CODES): of scalars from the rows' least, or 0, on.
+@lru_cache(maxsize=KEPT)
+def _products(rows: int, lanes: int, shift: int) -> Array:
+    """Products times 2^shift, int16 (SCALARS, CODES), of codes from these least ones on.
 
-    A code is found where its lowest bits say.
+    Each code is where its lowest bits say; each row of the table is one line of the cache.
     """
-    scalars = np.arange(min(rows.min, 0), max(rows.max, 0) + 1)
-    codes = np.arange(lanes.min, lanes.min + CODES)
-    size = len(scalars) * CODES
-    slack = np.empty(size + CODES, np.int16)
-    skip = -slack.ctypes.data % (2 * CODES) // 2  # every line of the table is one of the cache's
-    table = slack[skip : skip + size].reshape(-1, CODES)
-    table[:, codes % CODES] = (scalars[:, None] * codes).astype(np.int16) << shift
+    sides = [
+        least + (np.arange(count) - least) % count
+        for least, count in ((rows, SCALARS), (lanes, CODES))
+    ]
+    size, line = SCALARS * CODES * 2, 64
+    space = np.empty(size + line, np.uint8)
+    skip = -space.ctypes.data % line
+    table = space[skip : skip + size].view(np.int16).reshape(SCALARS, CODES)
+    table[...] = (np.multiply.outer(*sides) << shift).astype(np.int16)
     return read_only(table)
+
+
+def _least(spec: IntSpec, count: int) -> int:
+    """Where a table of so many codes begins that holds this range; few different places."""
+    if -count // 2 <= spec.min and spec.max < count // 2:
+        return -count // 2
+    return 0 if spec.min >= 0 and spec.max < count else spec.min
 
 
 def _scaled(inputs: IntSpec, weights: IntSpec, accumulator: Accumulator) -> tuple[int, int, bool]:
@@ -160,15 +168,19 @@ class Launch:
     offsets: Array
 
 
-def launch_of(geometry: Geometry, setting: Setting, threads: int) -> Launch:
+def launch_of(
+    geometry: Geometry, kernel: Kernel, accumulator: Accumulator, forgets: bool, threads: int
+) -> Launch:
     """How to run a kernel on a problem of this geometry, by several threads."""
     find = _remembered if prod(geometry.rows[1:]) <= LONGEST else _computed
-    return find(geometry, setting, threads)
+    return find(geometry, kernel, accumulator, forgets, threads)
 
 
-def _computed(geometry: Geometry, setting: Setting, threads: int) -> Launch:
+def _computed(
+    geometry: Geometry, kernel: Kernel, accumulator: Accumulator, forgets: bool, threads: int
+) -> Launch:
     """What `launch_of` returns."""
-    target, kernel = host(), setting.kernel
+    target = host()
     lay = pack.layout(geometry, FORMS[kernel.form])
     lanes = count = geometry.lanes[0]
     if not geometry.single:  # images one below the other
@@ -176,7 +188,7 @@ def _computed(geometry: Geometry, setting: Setting, threads: int) -> Launch:
     size = tiles.shape(kernel, target, geometry.rows_of_group, lanes)
     tile = tiles.compile_tile(kernel, target, *size)
     shape = _shape(geometry, lay, tile, threads)
-    work = _work(geometry, setting, lay, tile)
+    work = _work(geometry, kernel, lay, tile, accumulator, forgets)
     units = max(lay.units, work.segments * lay.segment)
     offsets = np.zeros((units, lay.taps), np.int64)
     offsets[: lay.units] = lay.offsets(shape.block_images * shape.tall * lay.pitch)
@@ -195,9 +207,15 @@ def _returned(kernel: Kernel, accumulator: Accumulator) -> bool:
 _remembered = lru_cache(maxsize=KEPT)(_computed)
 
 
-def _work(geometry: Geometry, setting: Setting, lay: Layout, tile: tiles.Tile) -> vector.Work:
+def _work(
+    geometry: Geometry,
+    kernel: Kernel,
+    lay: Layout,
+    tile: tiles.Tile,
+    accumulator: Accumulator,
+    forgets: bool,
+) -> vector.Work:
     """What every tile does."""
-    kernel, accumulator, forgets = setting.kernel, setting.accumulator, setting.forgets
     # sums take whole units; steps through pairs take the taps of two channels at a time
     paired = kernel.form == "int16x2" and kernel.work != "exact"
     block_steps = 2 * lay.taps if paired else 1

@@ -313,7 +313,7 @@ def pixels(problem: Problem, form: Form) -> Array:
 def limits(
     problem: Problem, plan: Layout, low: int, high: int, largest: int, rows: int, across: int
 ) -> Array:
-    """From where the register cannot reach a rail within a segment, as int32.
+    """From where the register cannot pass a rail within a segment, as int32.
 
     By row, (groups * rows, segments, 2), if the rows are the weights; else by lane of each tile,
     (tiles, segments, 2, across). `largest` is the largest input, in size.

@@ -241,8 +241,8 @@ def _check_out(out: Path, show_plan: bool, read: set[Path]) -> None:
     """Refuse results that would be lost, or that would take the place of what is read."""
     if show_plan:
         raise typer.BadParameter("--plan runs nothing: there is nothing to write to --out")
-    if out.suffix != ".npz":
-        raise typer.BadParameter(f"--out must be an .npz file, not {out.name}")
+    if out.suffix.lower() != ".npz":
+        raise typer.BadParameter(f"--out must be an .npz file, not {out}")
     if out.resolve() in {path.resolve() for path in read}:
         raise typer.BadParameter(
             f"--out must be another file than those that are read, not {out.name}"
@@ -251,14 +251,14 @@ def _check_out(out: Path, show_plan: bool, read: set[Path]) -> None:
 
 def _inputs(path: Path, layers: dict[str, IntLayer]) -> dict[str, object]:
     """One array of inputs for each layer."""
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         if len(layers) > 1:
             raise LayerFileError(
                 f"{path.name} holds one array; {len(layers)} layers need an .npz with one for each"
             )
         return {name: read_array(path) for name in layers}
-    if path.suffix != ".npz":
-        raise typer.BadParameter(f"INPUTS must be a .npy or .npz file, not {path.name}")
+    if path.suffix.lower() != ".npz":
+        raise typer.BadParameter(f"INPUTS must be a .npy or .npz file, not {path}")
     arrays: dict[str, object] = dict(read_arrays(path))
     if missing := sorted(layers.keys() - arrays.keys()):
         raise LayerFileError(f"{path.name} lacks inputs for {', '.join(missing)}")

@@ -118,7 +118,9 @@ class Arithmetic:
             return self.half(at, half)
         if not self.kernel.looks_up:
             return self.splat(b.load(at))
-        skip = b.mul(b.sext(b.load(at), I64), I64(self.target.vector_bytes))
+        # the low byte alone: whatever is written there meanwhile, no address is outside
+        index = b.zext(b.load(b.bitcast(at, ir.IntType(8).as_pointer())), I64)
+        skip = b.mul(index, I64(self.target.vector_bytes))
         return b.load(b.inttoptr(b.add(self.table, skip), self.vector.as_pointer()))
 
     def product(self, row: Value, lanes: Value) -> Value:
@@ -132,8 +134,6 @@ class Arithmetic:
         b, form = self.b, self.kernel.form
         if self.floats:
             return b.fadd(register, b.fmul(row, lanes, flags=["contract"]), flags=["contract"])
-        if form == "int16":
-            return b.add(register, self.product(row, lanes))
         if form == "int16x2":
             if self.target.dot_bytes:
                 name = f"llvm.x86.avx512.vpdpwssd.{self.target.vector_bytes * 8}"
@@ -185,7 +185,7 @@ class Arithmetic:
     def eased(self, rest: Value, row: Value, lanes: Value) -> Value:
         """The distance from the upper rail after a step: no saturating addition, all units."""
         b = self.b
-        product, zero = self.product(row, lanes), self.constant(0)
+        product, zero = b.mul(row, lanes), self.constant(0)
         least = self.greatest(product, zero)  # from there the register would pass its upper rail
         # or its lower one; without a clamp the register's span is that of the lane
         span = b.sub(self.top, self.low) if self.kernel.clamps else self.constant(-1)

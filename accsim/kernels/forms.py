@@ -17,9 +17,9 @@ REGISTER = (
     "offset",
     "floor",  # "exact" returns floor + ((sum - floor) & mask)
     "mask",
-    "table",  # address of the products of scalar 0, where products are looked up
+    "table",  # address of the products, where they are looked up
 )
-CODES = 32  # of a lane, whose products with one scalar fill a vector of int16
+SCALARS, CODES = 256, 32  # of a table of products in int16: by the lowest bits of row and lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Kernel:
     lane_limits: bool = False  # cruise: limits by lane, or by row
     pixels: bool = False  # stepping through int16x2: the span is one scalar
     eases: bool = False  # saturate in int16: no product is 2^bits or more in size
-    looks_up: bool = False  # int16: products come from a table of `CODES` for each scalar
+    looks_up: bool = False  # int16: products come from a table (SCALARS, CODES)
 
     @property
     def wide(self) -> str:

@@ -35,7 +35,7 @@ ARGUMENTS = (  # of a tile, int64 each
     "blocks",  # how often to repeat; segments for "cruise"
     "register",  # int64: see `REGISTER`
     "span",  # scalars of a row in a block or segment
-    "limits",  # int32: lowest and highest register from which a segment cannot reach a rail
+    "limits",  # int32: lowest and highest register from which a segment cannot pass a rail
     "limit_stride",  # bytes from row to row of `limits`
     "done",  # steps taken before
 )
@@ -244,7 +244,7 @@ def _steps(arguments: Array, work: Work, first: int, count: int) -> None:
 
 
 def _cruise(arguments: Array, work: Work, done: int, limit_bytes: int) -> int:
-    """How many segments from `done` on cannot reach a rail; they are added as exact products."""
+    """How many segments from `done` on cannot pass a rail; they are added as exact products."""
     rows, offsets, limits = arguments[ROWS], arguments[OFFSETS], arguments[LIMITS]
     scalars = work.segment_blocks * work.block_scalars
     arguments[ROWS] = rows + done * scalars * work.scalar_bytes
@@ -290,7 +290,7 @@ def _remembers(
 
 
 def _fold(arguments: Array, work: Work, limit_bytes: int) -> None:
-    """All steps of a tile; segments that cannot reach a rail as exact products."""
+    """All steps of a tile; segments that cannot pass a rail as exact products."""
     done: Array = np.int64(0)
     leap: Array = np.int64(1)
     first: Array = np.int64(0)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from itertools import product
 from pathlib import Path
 
@@ -15,7 +16,17 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from accsim import Accumulator, IntLayer, Overflow, between, launch, signed, simulate, unsigned
+from accsim import (
+    Accumulator,
+    IntLayer,
+    Overflow,
+    between,
+    execute,
+    launch,
+    signed,
+    simulate,
+    unsigned,
+)
 from accsim.kernels import emit, tiles
 from accsim.kernels.forms import Kernel, Target, host
 from verification.properties import assert_kernels_agree
@@ -351,9 +362,11 @@ def test_registers_with_and_without_saturating_additions(with_target, processor,
         (signed(8), signed(5), True),
         (unsigned(8), unsigned(5), True),
         (between(-200, 55), between(-31, 0), True),
-        (between(9, 255), unsigned(5), True),  # tables begin at scalar 0
+        (between(9, 264), unsigned(5), True),  # padded rows have a scalar that no row has
+        (between(-264, -9), between(-16, 3), True),
         (signed(4), signed(4), True),  # products are scaled to both rails of the lane
-        (between(-256, -9), between(-70, -39), False),
+        (between(-256, -9), between(-70, -39), True),
+        (between(-256, 0), signed(4), False),
         (signed(8), between(-16, 16), False),
         (between(-128, 128), signed(4), False),
     ],
@@ -438,6 +451,42 @@ def test_threads_get_the_tiles_that_they_asked_for(monkeypatch):
     compile_one("steps", kernels[0])
     assert len(found) == 2
     assert found["sums"] != found["steps"]
+
+
+@pytest.mark.parametrize("guilty", ["first", "helper"])
+def test_a_call_that_fails_leaves_nobody_at_work(guilty):
+    """An error, or Ctrl-C, in one thread: it is raised when no other works on, and tasks are left."""
+    first, done, lock = threading.get_ident(), [], threading.Lock()
+
+    def task(begin, end):
+        mine = threading.get_ident() == first
+        if mine == (guilty == "first"):
+            time.sleep(0.05)  # the others have begun
+            raise KeyboardInterrupt if mine else ValueError
+        time.sleep(0.1)
+        with lock:
+            done.append((begin, end))
+
+    with pytest.raises(KeyboardInterrupt if guilty == "first" else ValueError):
+        execute.share(3, task, 1000)
+    before = list(done)
+    assert before
+    if guilty == "first":
+        assert sum(end - begin for begin, end in before) < 600
+    time.sleep(0.3)
+    assert done == before
+
+
+def test_few_threads_wait():
+    """However many threads calls ask for, no more are kept than the most they may ask for."""
+    code = """
+import threading
+from accsim import execute
+for threads in range(1, 9):
+    execute.share(threads, lambda begin, end: None, 100)
+print(threading.active_count())
+"""
+    assert int(output(code, NUMBA_NUM_THREADS="8")[0]) <= 9
 
 
 FORKED = """

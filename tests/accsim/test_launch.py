@@ -109,14 +109,15 @@ def geometry(taps):
 
 def test_a_launch_is_computed_once_for_each_geometry():
     """The same shapes give the same launch, which nobody can change; other shapes another."""
-    how = {"lanes_are_inputs": False, "pixels": True}
-    setting = setting_of("exact", "int16x2", signed(8), signed(8), Accumulator(16), **how)
-    first, again, longer = (launch_of(geometry(taps), setting, 1) for taps in (12, 12, 15))
+    kernel, register = forms.Kernel("saturate", "int16", pixels=True), Accumulator(16, "saturate")
+    first, again, longer = (
+        launch_of(geometry(taps), kernel, register, False, 1) for taps in (12, 12, 13)
+    )
     assert first is again
     assert longer.offsets.tolist() != first.offsets.tolist()
     with pytest.raises(ValueError, match="read-only"):
         first.offsets[0] = 1
     huge = geometry(LONGEST + 1)
-    one, other = (launch_of(huge, setting, 1) for _ in range(2))
+    one, other = (launch_of(huge, kernel, register, False, 1) for _ in range(2))
     assert one is not other  # its offsets are not kept
     assert one.offsets.tolist() == other.offsets.tolist()

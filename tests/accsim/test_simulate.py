@@ -154,6 +154,16 @@ def layouts(x):
     }
 
 
+def test_operands_far_from_zero():
+    """Beside zeros alone, operands of any size simulate."""
+    far = -(2**60)
+    register = Accumulator(16)
+    assert linear([[far]], [[0]], register).tolist() == [[0]]
+    assert linear([[0]] * 3, [[far]], register).tolist() == [[0]] * 3
+    layer = IntLayer([[0, 0]], weight_spec=signed(2), input_spec=signed(60))
+    assert simulate(layer, [[-(2**58), 1]], register).output.tolist() == [[0]]
+
+
 def test_every_layout_and_no_input_changes():
     """Views, orders, bytes orders, torch tensors: same run, and the inputs stay as they were."""
     layer, x, register = case(6, 4, 10, 6, "wrap")
