@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any
 
@@ -76,10 +76,9 @@ def share(threads: int, function: Callable[..., None], tasks: int, *arguments: o
         for _ in rest:  # what is left if this thread was interrupted: nobody begins it
             pass
         # one that has not begun has nothing to do; nobody writes to results after the call
-        wait([other for other in others if not other.cancel()])
-    for other in others:
-        if not other.cancelled():
-            other.result()
+        failed = [other.exception() for other in others if not other.cancel()]
+    for error in filter(None, failed):
+        raise error
 
 
 @cache
