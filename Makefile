@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 DEMO := accsim-demo
 
-.PHONY: demo test check bench exactness clean
+.PHONY: demo test check bench exactness accuracy clean
 
 demo: $(READY)  ## train digits to fit a narrow register, prove it, simulate it
 	$(BIN)/accsim demo --out $(DEMO)
@@ -23,6 +23,9 @@ bench: $(READY)  ## throughput beside numpy and torch, in one run (bench.json, b
 exactness: $(READY)  ## ten million random cases through every kernel (a few minutes)
 	$(BIN)/python benchmarks/exactness.py
 
+accuracy: $(READY)  ## every method at every width, five seeds (half an hour; goes on where it stopped)
+	$(BIN)/python benchmarks/accuracy.py --out accuracy
+
 # Built anew only when the pins change; torch goes first, alone, so that the pin chooses it.
 $(READY): constraints.txt pyproject.toml
 	rm -rf $(VENV)
@@ -32,4 +35,4 @@ $(READY): constraints.txt pyproject.toml
 	touch $@
 
 clean:  ## remove what make made
-	rm -rf $(VENV) $(DEMO) bench.json bench.png
+	rm -rf $(VENV) $(DEMO) accuracy bench.json bench.png

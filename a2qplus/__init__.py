@@ -8,7 +8,8 @@ from a2qplus import functional  # noqa: E402
 from a2qplus.convert import quantize_model  # noqa: E402
 from a2qplus.integer import IntegerNetwork, LayerOverflow, to_integer, to_layers  # noqa: E402
 from a2qplus.layers import QuantConv2d, QuantLinear  # noqa: E402
-from a2qplus.quantizers import Quantization  # noqa: E402
+from a2qplus.methods import Quantization  # noqa: E402
+from a2qplus.post import correct_outputs, refill_model  # noqa: E402
 from a2qplus.train import fit, penalty  # noqa: E402
 
 __all__ = [
@@ -17,10 +18,12 @@ __all__ = [
     "QuantConv2d",
     "QuantLinear",
     "Quantization",
+    "correct_outputs",
     "fit",
     "functional",
     "penalty",
     "quantize_model",
+    "refill_model",
     "to_integer",
     "to_layers",
 ]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from a2qplus.layers import QuantConv2d, QuantLayer, QuantLinear, check_padding
-from a2qplus.quantizers import Quantization, check_method
+from a2qplus.methods import Quantization
 from a2qplus.trace import first_and_last, never_negative
 from accsim._check import integer
-from accsim.errors import ModelError, ShapeError
-from accsim.spec import signed, unsigned
+from accsim.errors import ModelError, ShapeError, SpecError
+from accsim.spec import IntSpec, signed, unsigned
 
 __all__ = ["quantize_model", "replace_modules"]
 
@@ -27,21 +30,27 @@ def quantize_model(
     method: str = "a2q+",
     calibration: Tensor | Iterable[Tensor] | None = None,
     edge_bits: int | None = 8,
+    start: str = "fit",
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> nn.Module:
     """A trainable copy whose linear and conv2d layers sum integers that fit `acc_bits`.
 
-    Inputs of a layer are unsigned where the graph or the calibration data show them never
-    negative (after ReLU), else signed. The first and last layer have `edge_bits`-bit weights and
-    inputs and no bound, as in the paper; `edge_bits=None` treats them as the others. Batch norm,
-    pooling and everything else stay in float, outside the register. `calibration` is one batch or
-    several; without it each layer takes its input scale from the first batch it sees.
+    `method` is "base", "a2q", "a2q+" or "budget", and `start` where training starts from the float
+    weights (`a2qplus.methods`); "a2q+" takes "a2q" for depthwise convolutions, whose few taps
+    centring would hurt, as in the paper. Inputs of a layer are unsigned where the graph or the
+    calibration data show them never negative (after ReLU), else signed. The first and last layer
+    have `edge_bits`-bit weights and inputs and no bound, as in the paper; `edge_bits=None` treats
+    them as the others. Batch norm, pooling and everything else stay in float, outside the register.
+    `calibration` is one batch or several; without it each layer takes its input scale from the
+    first batch it sees.
 
-    Raises: SpecError for bits or an unknown method; ModelError for a model without such layers, or
-    with one that cannot be quantized, by name.
+    `overrides` changes weight_bits, act_bits, acc_bits, method or start of the layers whose name
+    matches a pattern, the later pattern winning: {"blocks.*.conv": {"acc_bits": 14}}.
+
+    Raises: SpecError for bits, an unknown word, or a pattern that matches no layer; ModelError for
+    a model without such layers, or with one that cannot be quantized, by name.
     """
-    check_method(method, acc_bits)
-    integer(weight_bits, "weight_bits", 2, 16)
-    integer(act_bits, "act_bits", 1, 16)
+    rule = Rule(method, weight_bits, act_bits, acc_bits, start)
     if edge_bits is not None:
         integer(edge_bits, "edge_bits", 2, 16)
     model = copy.deepcopy(model)
@@ -56,7 +65,18 @@ def quantize_model(
         _check_layer(name, layer)
     positive = never_negative(model, layers)
     seen = {} if calibration is None else _observe(model, layers, calibration)
-    edges = set() if edge_bits is None else first_and_last(model, layers)
+    rules = {
+        name: rule.replaced(method="a2q") if method == "a2q+" and _is_depthwise(layer) else rule
+        for name, layer in layers.items()
+    }
+    if edge_bits is not None:
+        edge = Rule("base", edge_bits, edge_bits, None, start)
+        rules |= dict.fromkeys(first_and_last(model, layers), edge)
+    for pattern, changes in (overrides or {}).items():
+        matching = [name for name in rules if fnmatchcase(name, pattern)]
+        if not matching:
+            raise SpecError(f"overrides: {pattern!r} must match a layer, one of {', '.join(rules)}")
+        rules |= {name: rules[name].replaced(**changes) for name in matching}
 
     def replacement(name: str, layer: nn.Module) -> nn.Module | None:
         if name not in layers:
@@ -64,16 +84,47 @@ def quantize_model(
         low, high = seen.get(name, (None, None))
         # data that show a negative input overrule the graph, which may miss a write in place
         kind = unsigned if (name in positive if low is None else low >= 0) else signed
-        if edge_bits is not None and name in edges:
-            rule = Quantization("base", edge_bits, kind(edge_bits))
-        else:
-            rule = Quantization(method, weight_bits, kind(act_bits), acc_bits)
-        new = _quantized(layer, rule)
+        new = _quantized(layer, rules[name].of(kind))
         if low is not None and high is not None:
             new.input_quantizer.calibrate(max(-low, high))
         return new
 
     return replace_modules(model, replacement)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a layer is quantized, but for the sign of its inputs."""
+
+    method: str
+    weight_bits: int
+    act_bits: int
+    acc_bits: int | None
+    start: str
+
+    def __post_init__(self) -> None:
+        integer(self.act_bits, "act_bits", 1, 16)
+        self.of(unsigned)
+
+    def replaced(self, **changes: Any) -> Rule:
+        """The rule with some members changed; to "base" also without a register."""
+        if unknown := sorted(changes.keys() - {item.name for item in fields(self)}):
+            names = ", ".join(item.name for item in fields(self))
+            raise SpecError(f"overrides must change {names}, not {unknown[0]!r}")
+        if changes.get("method") == "base":
+            changes.setdefault("acc_bits", None)
+        return replace(self, **changes)
+
+    def of(self, kind: Callable[[int], IntSpec]) -> Quantization:
+        """For inputs of this kind, signed or unsigned."""
+        return Quantization(
+            self.method, self.weight_bits, kind(self.act_bits), self.acc_bits, self.start
+        )
+
+
+def _is_depthwise(layer: nn.Module) -> bool:
+    """Whether each register sums the taps of one input channel."""
+    return isinstance(layer, nn.Conv2d) and layer.groups > 1 and layer.weight.shape[1] == 1
 
 
 def replace_modules(

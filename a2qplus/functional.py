@@ -12,8 +12,9 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from a2qplus.budget import apportion, project_budget
 from accsim._check import integer
-from accsim.bounds import l1_budget, zero_centered_budget
+from accsim.bounds import l1_budget, sign_budgets, zero_centered_budget
 from accsim.errors import DtypeError, HostWidthError, ShapeError
 from accsim.spec import Accumulator, IntSpec, signed
 
@@ -21,7 +22,9 @@ __all__ = [
     "project_l1",
     "quantize_a2q",
     "quantize_a2q_plus",
+    "quantize_budget",
     "quantize_nearest",
+    "refill",
     "round_nearest",
     "round_toward_zero",
     "zero_center",
@@ -84,6 +87,31 @@ def quantize_a2q_plus(
     return _normalize(v, rows, scale, norm, budget, weight_bits, acc_bits, input_spec)
 
 
+def quantize_budget(
+    v: Tensor,
+    scale: Tensor,
+    *,
+    weight_bits: int,
+    acc_bits: int,
+    input_spec: IntSpec,
+) -> tuple[Tensor, Tensor]:
+    """Weights in the exact safe set of a register, as near to v as it allows; no norm, no centring.
+
+    q = apportion(project(clip(v / s))), w = s·q (`a2qplus.budget`); where v / s fits the register
+    these are the nearest integers. Units are granted only while the sums of positive and negative
+    integers stay inside `bounds.sign_budgets`, which is necessary and sufficient. The projection is
+    differentiated as it is, rounding straight through.
+
+    Shapes, raises: as `quantize_a2q_plus`.
+    """
+    rows, top = _rows(v), _top(weight_bits)
+    _check_exact(rows, weight_bits, input_spec)
+    budgets = sign_budgets(acc_bits, input_spec)
+    y = project_budget((rows / _column(scale, rows)).clamp(-top, top), budgets)
+    q = y + (apportion(y.detach(), budgets) - y).detach()
+    return _shaped(q * _safe(q, Accumulator(acc_bits), input_spec), v, scale)
+
+
 def quantize_nearest(v: Tensor, scale: Tensor, *, weight_bits: int) -> tuple[Tensor, Tensor]:
     """Plain quantization without a bound: q = clip(round(v / s)), w = s·q.
 
@@ -93,6 +121,33 @@ def quantize_nearest(v: Tensor, scale: Tensor, *, weight_bits: int) -> tuple[Ten
     top = _top(weight_bits)
     q = round_nearest(rows / _column(scale, rows)).clamp(-top, top)
     return _shaped(q, v, scale)
+
+
+def refill(
+    q: Tensor, target: Tensor, *, weight_bits: int, acc_bits: int, input_spec: IntSpec
+) -> Tensor:
+    """Integers nearer to their real targets, spending what a register has left: trained or not.
+
+    Units go one by one to the integers farthest below their target, until none is by 1/2 or more,
+    while every channel stays inside the exact safe set (`a2qplus.budget.apportion`). Integers of
+    another sign than their target, or beyond it, stay; so does a channel that does not fit.
+
+    Shapes: q integer-valued and target, in units of the scale, both (C, ...) -> like q.
+    Raises: as `quantize_budget`; ShapeError for a target of another shape.
+    """
+    if q.shape != target.shape:
+        raise ShapeError(
+            f"target must have the shape of q, {tuple(q.shape)}, not {tuple(target.shape)}"
+        )
+    top = _top(weight_bits)
+    rows, goal = q.double().flatten(1), _rows(target).clamp(-top, top)
+    _check_exact(rows, weight_bits, input_spec)
+    below = (rows * goal >= 0) & (rows.abs() < goal.abs())
+    filled = apportion(
+        torch.where(below, goal, rows), sign_budgets(acc_bits, input_spec), start=rows
+    )
+    safe = _safe(rows, Accumulator(acc_bits), input_spec)
+    return torch.where(safe > 0, filled, rows).reshape(q.shape).to(q.dtype)
 
 
 def zero_center(rows: Tensor) -> Tensor:
@@ -138,16 +193,21 @@ def _normalize(
 ) -> tuple[Tensor, Tensor]:
     """Rows scaled to the smaller of norm and budget, rounded toward zero, clipped, decided."""
     top = _top(weight_bits)
-    if rows.shape[1] * top * input_spec.magnitude >= 2**53:
-        raise HostWidthError(
-            f"{rows.shape[1]} products of {weight_bits}-bit weights and {input_spec} must stay"
-            " below 2^53 to be decided exactly"
-        )
+    _check_exact(rows, weight_bits, input_spec)
     l1 = rows.abs().sum(dim=1, keepdim=True)
     length = (_column(norm, rows) / _column(scale, rows)).clamp_max(float(budget))
     y = rows / torch.where(l1 > 0, l1, 1.0) * length
     q = round_toward_zero(y).clamp(-top, top)
     return _shaped(q * _safe(q, Accumulator(acc_bits), input_spec), v, scale)
+
+
+def _check_exact(rows: Tensor, weight_bits: int, input_spec: IntSpec) -> None:
+    """Raise HostWidthError unless float64 holds every sum of these weights and inputs."""
+    if rows.shape[1] * _top(weight_bits) * input_spec.magnitude >= 2**53:
+        raise HostWidthError(
+            f"{rows.shape[1]} products of {weight_bits}-bit weights and {input_spec} must stay"
+            " below 2^53 to be decided exactly"
+        )
 
 
 def _safe(q: Tensor, accumulator: Accumulator, input_spec: IntSpec) -> Tensor:

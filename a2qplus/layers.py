@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from a2qplus.quantizers import ActivationQuantizer, Quantization, WeightQuantizer
+from a2qplus.methods import Quantization
+from a2qplus.quantizers import ActivationQuantizer, WeightQuantizer
 from accsim.errors import ModelError
 
 __all__ = ["QuantConv2d", "QuantLayer", "QuantLinear"]

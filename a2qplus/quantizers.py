@@ -2,77 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from fractions import Fraction
-from math import isfinite
+from math import isfinite, log2
 
 import torch
 from torch import Tensor, nn
 
-from a2qplus.functional import (
-    project_l1,
-    quantize_a2q,
-    quantize_a2q_plus,
-    quantize_nearest,
-    round_nearest,
-    zero_center,
-)
-from accsim._check import integer
-from accsim.bounds import l1_budget, zero_centered_budget
-from accsim.errors import ModelError, SpecError
-from accsim.spec import MAX_BITS, IntSpec, signed
+from a2qplus.functional import round_nearest, zero_center
+from a2qplus.methods import METHODS, Quantization
+from accsim.errors import ModelError
+from accsim.spec import IntSpec
 
-__all__ = ["METHODS", "ActivationQuantizer", "Quantization", "WeightQuantizer"]
+__all__ = ["ActivationQuantizer", "WeightQuantizer"]
 
-METHODS = ("base", "a2q", "a2q+")
+_STEPS, _FINER = 4, 3  # scales that are tried: steps in a factor of two, steps below max|w|
 _SMALLEST_SCALE = 1e-10  # of a channel of zeros, which has no scale of its own
-
-
-@dataclass(frozen=True, slots=True)
-class Quantization:
-    """How one layer is quantized: what its register sums, and whether the weights must fit it.
-
-    `method` is "base" (no bound; acc_bits None), "a2q" or "a2q+" (weights fit acc_bits).
-
-    Raises: SpecError for an unknown method or bits out of range.
-    """
-
-    method: str
-    weight_bits: int
-    input_spec: IntSpec
-    acc_bits: int | None = None
-
-    def __post_init__(self) -> None:
-        check_method(self.method, self.acc_bits)
-        integer(self.weight_bits, "weight_bits", 2, 16)
-        if not isinstance(self.input_spec, IntSpec) or self.input_spec.max < 1:
-            raise SpecError(
-                f"input_spec must be an IntSpec that holds a positive input, not {self.input_spec}"
-            )
-
-    @property
-    def weight_spec(self) -> IntSpec:
-        """The symmetric range of the integer weights."""
-        return signed(self.weight_bits, narrow=True)
-
-    @property
-    def budget(self) -> Fraction | None:
-        """Largest l1-norm of a channel's integers by this method; None without a bound."""
-        if self.acc_bits is None:
-            return None
-        rule = l1_budget if self.method == "a2q" else zero_centered_budget
-        return rule(self.acc_bits, self.input_spec)
-
-
-def check_method(method: str, acc_bits: int | None) -> None:
-    """Raise SpecError unless this is a known method with the register it needs."""
-    if method not in METHODS:
-        raise SpecError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
-    if method == "base":
-        if acc_bits is not None:
-            raise SpecError('method "base" bounds nothing, so acc_bits must be None')
-    else:
-        integer(acc_bits, "acc_bits", 2, MAX_BITS)
 
 
 class WeightQuantizer(nn.Module):
@@ -97,40 +40,57 @@ class WeightQuantizer(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """The integers of `weight`, float64, with straight-through gradients."""
         rule = self.quantization
-        if self.log2_norm is None:
-            return quantize_nearest(weight, self.scale, weight_bits=rule.weight_bits)[0]
-        assert rule.acc_bits is not None  # for the type checker: a norm means a bounded method
-        quantize = quantize_a2q if rule.method == "a2q" else quantize_a2q_plus
-        return quantize(
-            weight,
-            self.scale,
-            self.log2_norm.double().exp2(),
-            weight_bits=rule.weight_bits,
-            acc_bits=rule.acc_bits,
-            input_spec=rule.input_spec,
-        )[0]
+        norm = self.scale if self.log2_norm is None else self.log2_norm.double().exp2()
+        return METHODS[rule.method].quantize(weight, self.scale, norm, rule)
 
     @torch.no_grad()
     def initialize(self, weight: Tensor) -> Tensor:
         """Set scale and norm from float weights; the weights to train from are returned.
 
-        Scale: max|w| / the largest integer. For a bounded method the weights are projected onto
-        the l1 ball of their budget (EP-init) and the norm is theirs, zero-centred for A2Q+.
+        Scale: max|w| / the largest integer, or by `Quantization.start` the best of a few around and
+        above it: a coarser step spends a narrow register's budget on more of the weights.
 
-        Source: A2Q+ paper Eq. 13-15 and 43.
+        Source: A2Q+ paper Eq. 13-15 and 43; the fitted scale is ours.
         """
         rows = weight.double().flatten(1)
         largest = rows.abs().amax(dim=1) if rows.shape[1] else rows.new_zeros(len(rows))
         scale = (largest / self.quantization.weight_spec.max).clamp_min(_SMALLEST_SCALE)
+        if self.quantization.start == "fit":
+            scale = self._fitted(rows, scale)
         self.log2_scale.copy_(scale.log2())
-        budget = self.quantization.budget
-        if self.log2_norm is None or budget is None:
-            return weight
-        rows = project_l1(rows, self.scale * float(budget))
-        bounded = zero_center(rows) if self.quantization.method == "a2q+" else rows
-        norm = bounded.abs().sum(dim=1).clamp_min(_SMALLEST_SCALE)
-        self.log2_norm.copy_(norm.log2())
+        rows, norm = self._started(rows, self.scale)
+        if self.log2_norm is not None:
+            self.log2_norm.copy_(norm.log2())
         return rows.reshape(weight.shape).to(weight.dtype)
+
+    def _started(self, rows: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows and norms from which training starts at this scale."""
+        method = METHODS[self.quantization.method]
+        if self.quantization.start != "naive":
+            rows = method.nearest(rows / scale[:, None], self.quantization) * scale[:, None]
+        bounded = zero_center(rows) if method.centred else rows
+        return rows, bounded.abs().sum(dim=1).clamp_min(_SMALLEST_SCALE)
+
+    def _fitted(self, rows: Tensor, scale: Tensor) -> Tensor:
+        """Of scales around and above this one, for each channel that with the least error."""
+        method, top = METHODS[self.quantization.method], self.quantization.weight_spec.max
+        best, least = scale, torch.full_like(scale, torch.inf)
+        for step in range(-_FINER, round(_STEPS * log2(2 * top)) + 1):  # up to integers of 1/2
+            tried = scale * 2 ** (step / _STEPS)
+            started, norm = self._started(rows, tried)
+            q = method.quantize(started, tried, norm, self.quantization)
+            error = (q * tried[:, None] - rows).square().sum(dim=1)
+            best = torch.where(error < least, tried, best)
+            least = torch.minimum(error, least)
+        return best
+
+    @torch.no_grad()
+    def rescale(self, factor: Tensor) -> None:
+        """Multiply scales, and norms with them: weights times the same keep their integers."""
+        change = factor.double().log2()
+        for parameter in (self.log2_scale, self.log2_norm):
+            if parameter is not None:
+                parameter.add_(change.to(parameter.dtype))
 
     def penalty(self) -> Tensor:
         """Sum over channels of max(norm - scale·T, 0): keeps norms from sticking above the budget.

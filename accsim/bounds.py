@@ -7,6 +7,7 @@ and input in [c, d]. Everything is a Python int, an exact integer array or a Fra
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -18,11 +19,13 @@ from accsim.errors import ShapeError, SpecError
 from accsim.spec import MAX_BITS, Accumulator, IntSpec, bits_to_hold, signed, unsigned
 
 __all__ = [
+    "SignBudgets",
     "data_type_bits",
     "extremes",
     "l1_budget",
     "least_bits",
     "running_extremes",
+    "sign_budgets",
     "zero_centered_budget",
 ]
 
@@ -125,6 +128,43 @@ def zero_centered_budget(acc_bits: int, input_spec: IntSpec) -> Fraction:
             + input_spec.describe()
         )
     return Fraction(2**bits - 2, input_spec.max - input_spec.min)
+
+
+@dataclass(frozen=True, slots=True)
+class SignBudgets:
+    """What the sums α and |β| of a channel's positive and negative integers may be: every pair with
+
+        up·α + down·|β| <= high   and   down·α + up·|β| <= low
+
+    and no other. For unsigned inputs `down` is 0, and each sign has a budget of its own.
+    """
+
+    up: int  # the largest input
+    down: int  # the least, in size
+    high: int  # the register's highest value
+    low: int  # its lowest, in size
+
+    def allow(self, positive: Any, negative: Any) -> Any:
+        """Whether these α and |β|, integers or arrays of them, are safe."""
+        return (self.up * positive + self.down * negative <= self.high) & (
+            self.down * positive + self.up * negative <= self.low
+        )
+
+
+def sign_budgets(acc_bits: int, input_spec: IntSpec) -> SignBudgets:
+    """The exact safe set: a channel's integers never overflow, in any order, if and only if inside.
+
+    Raises: SpecError for bits outside 2 to 62 or a range that excludes 0 or holds nothing else.
+    Source: hi = d·α + c·β, lo = c·α + d·β over inputs in [c, d], both attained; with 0 in [c, d]
+    every partial sum lies between them.
+    """
+    register = Accumulator(integer(acc_bits, "acc_bits", 2, MAX_BITS))
+    if not input_spec.contains_zero or input_spec.magnitude == 0:
+        raise SpecError(
+            "input_spec must hold 0 and another input for the sign budgets, not "
+            + input_spec.describe()
+        )
+    return SignBudgets(input_spec.max, -input_spec.min, register.max, -register.min)
 
 
 def fits(low: Any, high: Any, accumulator: Accumulator) -> Any:

@@ -590,6 +590,36 @@ CASES = [
         "input_spec must hold 0 and another input for the zero-centred budget, not [2, 5]",
     ),
     (
+        "sign budgets without 0",
+        lambda: bounds.sign_budgets(8, between(2, 5)),
+        SpecError,
+        "input_spec must hold 0 and another input for the sign budgets, not [2, 5]",
+    ),
+    (
+        "model start",
+        lambda: quantized(nn.Linear(2, 2), start="warm"),
+        SpecError,
+        "start must be one of fit, ep, naive, not 'warm'",
+    ),
+    (
+        "override of no layer",
+        lambda: quantized(nn.Sequential(nn.Linear(2, 2)), overrides={"1*": {"acc_bits": 9}}),
+        SpecError,
+        "overrides: '1*' must match a layer, one of 0",
+    ),
+    (
+        "override of an unknown member",
+        lambda: quantized(nn.Sequential(nn.Linear(2, 2)), overrides={"*": {"bits": 9}}),
+        SpecError,
+        "overrides must change method, weight_bits, act_bits, acc_bits, start, not 'bits'",
+    ),
+    (
+        "override of bits",
+        lambda: quantized(nn.Linear(2, 2), edge_bits=None, overrides={"*": {"acc_bits": 99}}),
+        SpecError,
+        "acc_bits must be an integer from 2 to 62, not 99",
+    ),
+    (
         "channel not there",
         lambda: worst_inputs(layer(), 2),
         SpecError,
@@ -665,7 +695,7 @@ CASES = [
         "model method",
         lambda: quantized(nn.Linear(2, 2), method="a2q++"),
         SpecError,
-        "method must be one of base, a2q, a2q+, not 'a2q++'",
+        "method must be one of base, a2q, a2q+, budget, not 'a2q++'",
     ),
     (
         "model without acc_bits",

@@ -9,12 +9,14 @@ from torch import nn
 from torch.nn.functional import relu
 
 from a2qplus import QuantConv2d, QuantLinear, fit, penalty, quantize_model, to_integer, to_layers
-from a2qplus.quantizers import Quantization, WeightQuantizer
+from a2qplus.methods import METHODS as ALL_METHODS
+from a2qplus.methods import Quantization
+from a2qplus.quantizers import WeightQuantizer
 from a2qplus.train import accuracy
 from accsim import Accumulator, between, bounds, signed, unsigned
 from accsim.errors import ModelError, UnsafeLayerError
 
-METHODS = {"base": None, "a2q": 12, "a2q+": 12}
+METHODS = {"base": None, "a2q": 12, "a2q+": 12, "budget": 12}
 
 
 class Branching(nn.Module):
@@ -94,7 +96,7 @@ def test_the_integer_network_is_the_trained_one(model, method, edge_bits):
     assert all(seen.outputs > 0 and seen.overflow_steps == 0 for seen in report.values())
 
 
-@pytest.mark.parametrize("method", ["a2q", "a2q+"])
+@pytest.mark.parametrize("method", ["a2q", "a2q+", "budget"])
 @pytest.mark.parametrize("model", MODELS)
 def test_trained_layers_fit_their_register(model, method):
     """Every layer is safe at its width: wrap, saturate and wide networks agree on every image."""
@@ -282,7 +284,7 @@ def test_a_shared_layer_stays_shared():
 
 
 def test_ep_init():
-    """Scale max|w| / 7; weights projected onto their budget; norm theirs; zeros stay zeros."""
+    """Scale max|w| / 7; the nearest weights in their set, exact; norm theirs; zeros stay zeros."""
     torch.manual_seed(0)
     weight = torch.randn(4, 100)
     weight[3] = 0
@@ -290,7 +292,7 @@ def test_ep_init():
         ("a2q", bounds.l1_budget(10, unsigned(4))),
         ("a2q+", bounds.zero_centered_budget(10, unsigned(4))),
     ):
-        quantizer = WeightQuantizer(4, Quantization(method, 4, unsigned(4), 10))
+        quantizer = WeightQuantizer(4, Quantization(method, 4, unsigned(4), 10, "ep"))
         v = quantizer.initialize(weight)
         scale = quantizer.scale.float()
         torch.testing.assert_close(scale[:3], weight[:3].abs().amax(dim=1) / 7)
@@ -302,6 +304,88 @@ def test_ep_init():
             quantizer.log2_norm.exp2()[:3], centred.abs().sum(dim=1)[:3], rtol=1e-4, atol=0
         )
         assert quantizer(v)[3].abs().max() == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_fitted_scale_is_the_best_of_those_tried(method):
+    """Its integers are no further from the weights than those of any other scale of the series."""
+    torch.manual_seed(1)
+    weight = torch.randn(6, 50)
+    weight[5] = 0
+    errors = {}
+    for start in ("fit", "ep"):
+        rule = Quantization(method, 4, unsigned(4), METHODS[method] and 8, start)
+        quantizer = WeightQuantizer(6, rule)
+        v = quantizer.initialize(weight)
+        with torch.no_grad():
+            errors[start] = (quantizer(v) * quantizer.scale[:, None] - weight).square().sum(dim=1)
+    assert bool((errors["fit"] <= errors["ep"] * (1 + 1e-6)).all())
+    assert errors["fit"].sum() < 0.995 * errors["ep"].sum()
+    largest = weight.abs().amax(dim=1).double()
+    for step in range(-3, 16):  # every scale that is tried, by hand
+        scale = (largest / 7 * 2 ** (step / 4)).clamp_min(1e-10)
+        rows = weight.double()
+        started = ALL_METHODS[method].nearest(rows / scale[:, None], rule) * scale[:, None]
+        norm = started - started.mean(dim=1, keepdim=True) * (method == "a2q+")
+        q = ALL_METHODS[method].quantize(started, scale, norm.abs().sum(dim=1), rule)
+        error = (q * scale[:, None] - rows).square().sum(dim=1)
+        assert bool((errors["fit"] <= error * (1 + 1e-6) + 1e-12).all())
+
+
+def test_a_naive_start_leaves_the_weights():
+    """Scale max|w| / 7, the weights as they are, the norm that of the centred ones."""
+    torch.manual_seed(2)
+    weight = torch.randn(3, 20) + 1
+    for method in ("a2q", "a2q+", "budget"):
+        quantizer = WeightQuantizer(3, Quantization(method, 4, unsigned(4), 8, "naive"))
+        torch.testing.assert_close(quantizer.initialize(weight), weight)
+        if method != "budget":
+            rows = weight - weight.mean(dim=1, keepdim=True) if method == "a2q+" else weight
+            torch.testing.assert_close(quantizer.log2_norm.exp2(), rows.abs().sum(dim=1))
+
+
+def rules(model, **how):
+    """How each layer of a model is quantized, by name."""
+    quantized = quantize_model(model, **{"weight_bits": 4, "act_bits": 4, "acc_bits": 12} | how)
+    return {
+        name: module.weight_quantizer.quantization
+        for name, module in quantized.named_modules()
+        if isinstance(module, QuantConv2d | QuantLinear)
+    }
+
+
+def test_depthwise_layers_are_not_centred():
+    """A2Q there and A2Q+ elsewhere, as in the paper; every other method is the same everywhere."""
+    found = rules(Branching(), edge_bits=None)
+    assert {name for name, rule in found.items() if rule.method == "a2q"} == {"depthwise"}
+    for method in ("a2q", "budget"):
+        found = rules(Branching(), edge_bits=None, method=method)
+        assert {rule.method for rule in found.values()} == {method}
+
+
+def test_overrides_by_name():
+    """The later pattern wins, over the edges' rule too; what is not named stays."""
+    changes = {
+        "*": {"weight_bits": 5},
+        "[sg]*": {"acc_bits": 14, "method": "budget"},
+        "head": {"method": "base", "act_bits": 6},
+        "depthwise": {"start": "naive"},
+    }
+    found = rules(Branching(), overrides=changes)
+    assert {rule.weight_bits for rule in found.values()} == {5}
+    assert {n: (r.method, r.acc_bits) for n, r in found.items()} == {
+        "stem": ("budget", 14),
+        "shared": ("budget", 14),
+        "grouped": ("budget", 14),
+        "depthwise": ("a2q", 12),
+        "head": ("base", None),
+    }
+    assert {n for n, r in found.items() if r.start == "naive"} == {"depthwise"}
+    assert [r.input_spec.bits for n, r in found.items() if n in ("stem", "grouped", "head")] == [
+        8,
+        4,
+        6,
+    ]
 
 
 def test_penalty_counts_what_is_above_the_budget():

@@ -120,6 +120,31 @@ def test_published_budgets():
     assert bounds.zero_centered_budget(8, between(-3, 9)) == Fraction(254, 12)
 
 
+def test_sign_budgets_are_the_safe_set():
+    """Every channel of up to 4 taps in [-4, 4]: allowed exactly if no sum ever leaves the register."""
+    decided = 0
+    for spec in (
+        unsigned(1),
+        unsigned(2),
+        signed(2),
+        signed(3, narrow=True),
+        between(-1, 4),
+        between(-5, 0),
+    ):
+        for taps, bits in product(range(1, 5), range(2, 9)):
+            weights = np.array(list(product(range(-4, 5), repeat=taps)))
+            budgets = bounds.sign_budgets(bits, spec)
+            allowed = budgets.allow(weights.clip(0).sum(axis=1), -weights.clip(max=0).sum(axis=1))
+            np.testing.assert_array_equal(allowed, bounds.least_bits(weights, spec) <= bits)
+            decided += len(weights)
+    assert decided == 6 * 7 * (9 + 9**2 + 9**3 + 9**4)
+    for bits, most in zip(range(8, 17), (8, 17, 34, 68, 136, 273, 546, 1092, 2184), strict=True):
+        budgets = bounds.sign_budgets(bits, unsigned(4))
+        assert budgets.allow(most, most)
+        assert not budgets.allow(most + 1, 0)
+        assert not budgets.allow(0, most + 1)
+
+
 @pytest.mark.parametrize("spec", [between(2, 5), between(0, 0)], ids=str)
 def test_zero_centred_needs_zero_and_more(spec):
     """Without 0 in the range the published bound proves nothing about partial sums."""

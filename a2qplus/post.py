@@ -1,0 +1,144 @@
+"""What a network gains without training once its weights are rounded: refilled budgets, outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from a2qplus.functional import refill
+from a2qplus.layers import QuantLayer
+from accsim.errors import ModelError
+
+__all__ = ["correct_outputs", "refill_model"]
+
+
+@torch.no_grad()
+def refill_model(model: nn.Module, source: nn.Module) -> None:
+    """Spend what the registers of a quantized model have left on its integers, in place.
+
+    The integers move toward the weights of the float model `source` that it was made from, or of
+    any model of the same layers (`functional.refill`); every layer stays proved for its register.
+    Such integers are those of method "budget", which is what the layers have from then on.
+
+    Raises: ModelError for a source that lacks a layer or has one of another shape.
+    """
+    for name, layer in _quantized(model):
+        quantizer = layer.weight_quantizer
+        rule = quantizer.quantization
+        if rule.acc_bits is None:
+            continue
+        scale = quantizer.scale.reshape(-1, *[1] * (layer.weight.ndim - 1))
+        q = refill(
+            quantizer(layer.weight),
+            _weight_of(source, name, layer).double() / scale,
+            weight_bits=rule.weight_bits,
+            acc_bits=rule.acc_bits,
+            input_spec=rule.input_spec,
+        )
+        quantizer.quantization = replace(rule, method="budget")
+        quantizer.log2_norm = None
+        layer.weight.copy_((q * scale).to(layer.weight.dtype))
+
+
+@torch.no_grad()
+def correct_outputs(
+    model: nn.Module, source: nn.Module, calibration: Tensor | Iterable[Tensor]
+) -> None:
+    """Fit each output channel of a quantized model to the float model it was made from, in place.
+
+    By least squares over the calibration data: a factor on the channel's scale, which leaves its
+    integers as they are (but where the type of the weights rounds one across 1/2), and a bias.
+    Weights that were shrunk to fit a register pass on shrunken outputs; the factor makes up for it.
+    Layer by layer in the order of computation, so that each correction sees those before it; a
+    layer without bias gets the factor alone.
+
+    Source: the bias is that of Nagel et al., arXiv 1906.04721, section 4.2; the factor is ours.
+    """
+    batches = [calibration] if isinstance(calibration, Tensor) else list(calibration)
+    layers = dict(_quantized(model))
+    with _evaluating(model), _evaluating(source):
+        for name in _outputs(model, list(layers), batches[:1]):  # in the order of computation
+            layer = layers[name]
+            pairs = zip(
+                _outputs(source, [name], batches)[name],
+                _outputs(model, [name], batches)[name],
+                strict=True,
+            )
+            wanted, found = (torch.cat(rows) for rows in zip(*pairs, strict=True))
+            factor, bias = _line(found, wanted, through_zero=layer.bias is None)
+            shape = (-1, *[1] * (layer.weight.ndim - 1))
+            layer.weight *= factor.reshape(shape).to(layer.weight.dtype)
+            layer.weight_quantizer.rescale(factor)
+            if layer.bias is not None:
+                layer.bias *= factor.to(layer.bias.dtype)
+                layer.bias += bias.to(layer.bias.dtype)
+
+
+def _line(x: Tensor, y: Tensor, *, through_zero: bool) -> tuple[Tensor, Tensor]:
+    """The factor, 1 where it would not be positive, and the constant of y = factor·x + constant."""
+    middle = (
+        (torch.zeros_like(x[0]), torch.zeros_like(y[0])) if through_zero else (x.mean(0), y.mean(0))
+    )
+    centred = x - middle[0]
+    factor = (centred * (y - middle[1])).sum(dim=0) / centred.square().sum(dim=0).clamp_min(1e-30)
+    factor = torch.where(factor > 0, factor, 1.0)
+    return factor, middle[1] - factor * middle[0]
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode, and afterwards every module as it was."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _quantized(model: nn.Module) -> list[tuple[str, QuantLayer]]:
+    found = [(n, m) for n, m in model.named_modules() if isinstance(m, QuantLayer)]
+    if not found:
+        raise ModelError("the model must hold quantized layers; quantize_model makes them")
+    return found
+
+
+def _weight_of(source: nn.Module, name: str, layer: QuantLayer) -> Tensor:
+    try:
+        weight = source.get_submodule(name).weight
+    except AttributeError:
+        raise ModelError(f"the source must have a layer {name!r}") from None
+    if not isinstance(weight, Tensor) or weight.shape != layer.weight.shape:
+        raise ModelError(
+            f"layer {name!r} of the source must have weights of shape {tuple(layer.weight.shape)}"
+        )
+    return weight
+
+
+def _outputs(model: nn.Module, names: list[str], batches: list[Tensor]) -> dict[str, list[Tensor]]:
+    """Outputs of these layers in each batch, (rows, channels), in the order in which they run."""
+    found: dict[str, list[Tensor]] = {}
+
+    def watch(name: str, module: nn.Module) -> RemovableHandle:
+        axis = 1 if isinstance(module, nn.Conv2d) else -1
+
+        def hook(_: nn.Module, __: object, output: Tensor) -> None:
+            rows = output.double().movedim(axis, -1).flatten(0, -2)
+            found.setdefault(name, []).append(rows)
+
+        return module.register_forward_hook(hook)
+
+    handles = [watch(name, model.get_submodule(name)) for name in names]
+    try:
+        for batch in batches:
+            model(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found

@@ -1,0 +1,132 @@
+"""After rounding, without training: budgets refilled, outputs fitted to the float network."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from a2qplus import correct_outputs, quantize_model, refill_model, to_integer, to_layers
+from a2qplus.post import _line
+from accsim import Accumulator
+from accsim.errors import ModelError
+from verification import Verdict, decide
+
+
+def network():
+    """Convolutions with and without bias, batch norm, a linear layer; and inputs."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(2, 6, 3, bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 8, 3, groups=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(8 * 4 * 4, 5),
+    )
+    return model, torch.randn(40, 2, 8, 8)
+
+
+def quantized(model, x, method, bits):
+    """Before any training."""
+    return quantize_model(
+        model,
+        weight_bits=4,
+        act_bits=4,
+        acc_bits=bits,
+        method=method,
+        calibration=x,
+        edge_bits=None,
+    )
+
+
+def distance(model, source, x):
+    """Mean squared difference of the outputs, in eval mode."""
+    with torch.no_grad():
+        return float((model.eval()(x) - source.eval()(x)).square().mean())
+
+
+@pytest.mark.parametrize("method", ["a2q", "a2q+", "budget"])
+@pytest.mark.parametrize("bits", [8, 10])
+def test_refilled_layers_are_nearer_and_proved(method, bits):
+    """Every layer fits its register, is nearer to the float weights, and computes in integers."""
+    source, x = network()
+    model = quantized(source, x, method, bits)
+    before = copy.deepcopy(model)
+    refill_model(model, source)
+    for name, layer in to_layers(model).items():
+        assert decide(layer, Accumulator(bits)).verdict is Verdict.PROVED
+        errors = []
+        for one in (before, model):
+            module = one.get_submodule(name)
+            q = module.weight_quantizer(module.weight).flatten(1)
+            w = q * module.weight_quantizer.scale[:, None]
+            errors.append((w - source.get_submodule(name).weight.flatten(1)).square().sum())
+        assert errors[1] <= errors[0]
+        if method != "budget":
+            assert errors[1] < 0.98 * errors[0]
+    with torch.no_grad():
+        assert torch.equal(to_integer(model, Accumulator(bits))(x), model.eval()(x))
+
+
+def test_plain_layers_are_not_refilled():
+    """A layer without a register stays as it is."""
+    source, x = network()
+    model = quantized(source, x, "base", None)
+    before = copy.deepcopy(model.state_dict())
+    refill_model(model, source)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("method", ["a2q+", "budget"])
+def test_corrected_outputs_keep_the_integers(method):
+    """Scales and biases alone change; the network comes nearer to the float one."""
+    source, x = network()
+    source, x = source.double().train(), x.double()
+    model = quantized(source, x, method, 9)
+    before = copy.deepcopy(model)
+    correct_outputs(model, source, [x[:15], x[15:]])
+    assert model.training
+    assert source.training
+    old, new = to_layers(before), to_layers(model)
+    for name, layer in new.items():
+        assert (layer.weight == old[name].weight).all()
+    assert distance(model, source, x) < 0.7 * distance(before, source, x)
+    again = copy.deepcopy(model)
+    correct_outputs(again, source, x)
+    assert distance(again, source, x) == pytest.approx(distance(model, source, x), rel=0.05)
+
+
+def test_the_line_is_that_of_least_squares():
+    """Beside torch's own solver, with and without a constant; a falling line leaves the factor."""
+    torch.manual_seed(0)
+    x = torch.randn(50, 3, dtype=torch.float64)
+    y = 2 * x + 1 + 0.1 * torch.randn_like(x)
+    for through_zero in (False, True):
+        factor, constant = _line(x, y, through_zero=through_zero)
+        for c in range(3):
+            columns = [x[:, c]] if through_zero else [x[:, c], torch.ones(50)]
+            right = torch.linalg.lstsq(torch.stack(columns, dim=1).double(), y[:, c]).solution
+            assert factor[c].item() == pytest.approx(right[0].item())
+            if not through_zero:
+                assert constant[c].item() == pytest.approx(right[1].item())
+    factor, constant = _line(x, 5 - x, through_zero=False)
+    assert factor.tolist() == [1, 1, 1]
+    torch.testing.assert_close(constant, (5 - 2 * x).mean(dim=0))
+    factor, constant = _line(torch.zeros(4, 1), torch.ones(4, 1), through_zero=False)
+    assert (factor.item(), constant.item()) == (1, 1)
+
+
+def test_wrong_sources_are_named():
+    """A source without the layer, or with another shape; a model without quantized layers."""
+    source, x = network()
+    model = quantized(source, x, "budget", 9)
+    with pytest.raises(ModelError, match=r"^the source must have a layer '0'$"):
+        refill_model(model, nn.Linear(1, 1))
+    other = nn.Sequential(nn.Conv2d(1, 6, 3))
+    text = r"^layer '0' of the source must have weights of shape \(6, 2, 3, 3\)$"
+    with pytest.raises(ModelError, match=text):
+        refill_model(model, other)
+    with pytest.raises(ModelError, match=r"^the model must hold quantized layers; quantize_model"):
+        refill_model(source, source)
