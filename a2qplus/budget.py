@@ -3,9 +3,8 @@
 A channel's integers fit a register for every input exactly if the sums α and |β| of its positive
 and its negative ones lie in a polygon (`bounds.SignBudgets`; for unsigned inputs a box). Real
 weights are projected onto it, the Euclidean way, and rounded by apportionment: down first, then
-units go one by one to the largest remainders of at least 1/2, for as long as the sums stay inside.
-So nearest rounding is what comes out wherever the register allows it, and a channel that does not
-fit is no further away than it must be.
+units go one by one to the largest remainders of at least 1/2, for as long as the sums stay inside:
+nearest rounding of the projected weights, as far as the register allows.
 
 All arithmetic is float64 on rows (C, K), one output channel each. Units are granted on exact
 integers, so the result is safe whatever the projection's rounding error.
@@ -20,7 +19,8 @@ from accsim.bounds import SignBudgets
 
 __all__ = ["apportion", "project_budget", "project_zero_centered"]
 
-_DOWN = 1 - 2.0**-36  # more than float64 can err in a sum of weights, less than any rounding sees
+_DOWN = 1 - 2.0**-36  # more than float64 errs in a sum of up to 2^15 weights
+_MOST = 2.0**50  # units are whole numbers in float64
 
 
 def project_budget(y: Tensor, budgets: SignBudgets) -> Tensor:
@@ -99,7 +99,7 @@ def _grant(q: Tensor, target: Tensor, side: Tensor, budgets: SignBudgets) -> Ten
     An entry that lacks h + 1/2 is owed units of sizes h, h - 1, ... down to 0. First all units are
     granted down to the least whole size at which they fit, then one by one in the next size.
     """
-    lacks = torch.where(side, target.abs() - q.abs() - 0.5, -1.0)
+    lacks = torch.where(side, target.abs() - q.abs() - 0.5, -1.0).clamp_max(_MOST)
     positive = target > 0
     room = _room(q, budgets)
 

@@ -65,18 +65,22 @@ def quantize_model(
         _check_layer(name, layer)
     positive = never_negative(model, layers)
     seen = {} if calibration is None else _observe(model, layers, calibration)
-    rules = {
-        name: rule.replaced(method="a2q") if method == "a2q+" and _is_depthwise(layer) else rule
-        for name, layer in layers.items()
-    }
+    rules = dict.fromkeys(layers, rule)
+    if method == "a2q+":
+        narrow = [name for name, layer in layers.items() if _is_depthwise(layer)]
+        rules |= dict.fromkeys(narrow, rule.replaced({"method": "a2q"}))
     if edge_bits is not None:
         edge = Rule("base", edge_bits, edge_bits, None, start)
         rules |= dict.fromkeys(first_and_last(model, layers), edge)
     for pattern, changes in (overrides or {}).items():
-        matching = [name for name in rules if fnmatchcase(name, pattern)]
+        matching = [name for name in rules if fnmatchcase(name, str(pattern))]
         if not matching:
-            raise SpecError(f"overrides: {pattern!r} must match a layer, one of {', '.join(rules)}")
-        rules |= {name: rules[name].replaced(**changes) for name in matching}
+            raise SpecError(f"overrides {pattern!r} must match a layer, one of {', '.join(rules)}")
+        for name in matching:
+            try:
+                rules[name] = rules[name].replaced(changes)
+            except SpecError as error:
+                raise SpecError(f"overrides {pattern!r}, layer {name!r}: {error}") from None
 
     def replacement(name: str, layer: nn.Module) -> nn.Module | None:
         if name not in layers:
@@ -106,14 +110,16 @@ class Rule:
         integer(self.act_bits, "act_bits", 1, 16)
         self.of(unsigned)
 
-    def replaced(self, **changes: Any) -> Rule:
+    def replaced(self, changes: Mapping[str, Any]) -> Rule:
         """The rule with some members changed; to "base" also without a register."""
-        if unknown := sorted(changes.keys() - {item.name for item in fields(self)}):
-            names = ", ".join(item.name for item in fields(self))
-            raise SpecError(f"overrides must change {names}, not {unknown[0]!r}")
-        if changes.get("method") == "base":
-            changes.setdefault("acc_bits", None)
-        return replace(self, **changes)
+        names = [item.name for item in fields(self)]
+        if not isinstance(changes, Mapping):
+            raise SpecError(f"changes must be a mapping, not {changes!r}")
+        for name in changes:
+            if name not in names:
+                raise SpecError(f"changes must be of {', '.join(names)}, not {name!r}")
+        more = {"acc_bits": None} if changes.get("method") == "base" else {}
+        return replace(self, **{**more, **changes})
 
     def of(self, kind: Callable[[int], IntSpec]) -> Quantization:
         """For inputs of this kind, signed or unsigned."""
@@ -166,6 +172,7 @@ def _quantized(layer: nn.Module, rule: Quantization) -> QuantLinear | QuantConv2
     """A quantized layer with the float layer's weights."""
     kind = {"device": layer.weight.device, "dtype": layer.weight.dtype}
     new: QuantLinear | QuantConv2d
+    rule, final = replace(rule, start="naive"), rule  # the weights it is made with are not kept
     if isinstance(layer, nn.Linear):
         new = QuantLinear(
             layer.in_features, layer.out_features, layer.bias is not None, quantization=rule, **kind
@@ -184,6 +191,7 @@ def _quantized(layer: nn.Module, rule: Quantization) -> QuantLinear | QuantConv2
             quantization=rule,
             **kind,
         )
+    new.weight_quantizer.quantization = final
     with torch.no_grad():
         new.weight.copy_(new.weight_quantizer.initialize(layer.weight))
         if layer.bias is not None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from a2qplus.budget import apportion, project_budget
 from accsim._check import integer
-from accsim.bounds import l1_budget, sign_budgets, zero_centered_budget
+from accsim.bounds import SignBudgets, l1_budget, sign_budgets, zero_centered_budget
 from accsim.errors import DtypeError, HostWidthError, ShapeError
 from accsim.spec import Accumulator, IntSpec, signed
 
@@ -95,12 +95,13 @@ def quantize_budget(
     acc_bits: int,
     input_spec: IntSpec,
 ) -> tuple[Tensor, Tensor]:
-    """Weights in the exact safe set of a register, as near to v as it allows; no norm, no centring.
+    """Weights in the exact safe set of a register: no norm, no centring.
 
-    q = apportion(project(clip(v / s))), w = s·q (`a2qplus.budget`); where v / s fits the register
-    these are the nearest integers. Units are granted only while the sums of positive and negative
-    integers stay inside `bounds.sign_budgets`, which is necessary and sufficient. The projection is
-    differentiated as it is, rounding straight through.
+    q = apportion(project(clip(v / s))), w = s·q (`a2qplus.budget`): v is moved to the nearest real
+    weights that fit, and those are rounded to nearest as far as the register allows. Units are
+    granted only while the sums of positive and negative integers stay inside `bounds.sign_budgets`,
+    which is necessary and sufficient. The projection is differentiated as it is, rounding straight
+    through.
 
     Shapes, raises: as `quantize_a2q_plus`.
     """
@@ -132,7 +133,7 @@ def refill(
     while every channel stays inside the exact safe set (`a2qplus.budget.apportion`). Integers of
     another sign than their target, or beyond it, stay; so does a channel that does not fit.
 
-    Shapes: q integer-valued and target, in units of the scale, both (C, ...) -> like q.
+    Shapes: q integer-valued and target, in units of the scale, both (C, ...) -> like q, float64.
     Raises: as `quantize_budget`; ShapeError for a target of another shape.
     """
     if q.shape != target.shape:
@@ -140,14 +141,15 @@ def refill(
             f"target must have the shape of q, {tuple(q.shape)}, not {tuple(target.shape)}"
         )
     top = _top(weight_bits)
-    rows, goal = q.double().flatten(1), _rows(target).clamp(-top, top)
+    goal = _rows(target).clamp(-top, top)
+    rows = q.double().flatten(1)
     _check_exact(rows, weight_bits, input_spec)
     below = (rows * goal >= 0) & (rows.abs() < goal.abs())
     filled = apportion(
         torch.where(below, goal, rows), sign_budgets(acc_bits, input_spec), start=rows
     )
     safe = _safe(rows, Accumulator(acc_bits), input_spec)
-    return torch.where(safe > 0, filled, rows).reshape(q.shape).to(q.dtype)
+    return torch.where(safe > 0, filled, rows).reshape(q.shape)
 
 
 def zero_center(rows: Tensor) -> Tensor:
@@ -216,11 +218,11 @@ def _safe(q: Tensor, accumulator: Accumulator, input_spec: IntSpec) -> Tensor:
     Decided on the positive and negative sums, exactly: all numbers are integers below 2^53. Exact
     arithmetic would never give a 0 here; rounding error in float64 is not trusted to agree.
     """
-    low, high = min(0, input_spec.min), max(0, input_spec.max)
+    up, down = max(0, input_spec.max), max(0, -input_spec.min)
+    budgets = SignBudgets(up, down, accumulator.max, -accumulator.min)
     positive = q.detach().clamp_min(0).sum(dim=1, keepdim=True)
-    negative = q.detach().clamp_max(0).sum(dim=1, keepdim=True)
-    fits = high * positive + low * negative <= accumulator.max
-    fits &= low * positive + high * negative >= accumulator.min
+    negative = -q.detach().clamp_max(0).sum(dim=1, keepdim=True)
+    fits: Tensor = budgets.allow(positive, negative)
     return fits.to(q.dtype)
 
 

@@ -123,7 +123,7 @@ def _freeze(name: str, module: QuantLayer) -> IntLayer:
     rule = module.weight_quantizer.quantization
     with torch.no_grad():
         q = module.weight_quantizer(module.weight).cpu()
-    if not bool(q.isfinite().all()):
+    if not bool(q.isfinite().all() and module.weight.isfinite().all()):
         raise ModelError(f"layer {name!r} has weights that are not finite")
     layer = IntLayer(
         q.to(torch.int64),

@@ -76,7 +76,7 @@ class Quantization:
 
 def check_method(method: str, acc_bits: int | None) -> None:
     """Raise SpecError unless this is a known method with the register it needs."""
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise SpecError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
     if METHODS[method].bounded:
         integer(acc_bits, "acc_bits", 2, MAX_BITS)

@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from a2qplus.functional import refill
 from a2qplus.layers import QuantLayer
-from accsim.errors import ModelError
+from accsim.errors import ModelError, ShapeError
 
 __all__ = ["correct_outputs", "refill_model"]
 
@@ -23,10 +23,12 @@ def refill_model(model: nn.Module, source: nn.Module) -> None:
 
     The integers move toward the weights of the float model `source` that it was made from, or of
     any model of the same layers (`functional.refill`); every layer stays proved for its register.
-    Such integers are those of method "budget", which is what the layers have from then on.
+    Such integers are those of method "budget", which is what the layers have from then on: their
+    state loads into a model that was made with it.
 
     Raises: ModelError for a source that lacks a layer or has one of another shape.
     """
+    weights = _weights(source, model)
     for name, layer in _quantized(model):
         quantizer = layer.weight_quantizer
         rule = quantizer.quantization
@@ -35,7 +37,7 @@ def refill_model(model: nn.Module, source: nn.Module) -> None:
         scale = quantizer.scale.reshape(-1, *[1] * (layer.weight.ndim - 1))
         q = refill(
             quantizer(layer.weight),
-            _weight_of(source, name, layer).double() / scale,
+            weights[name].double() / scale,
             weight_bits=rule.weight_bits,
             acc_bits=rule.acc_bits,
             input_spec=rule.input_spec,
@@ -52,24 +54,30 @@ def correct_outputs(
     """Fit each output channel of a quantized model to the float model it was made from, in place.
 
     By least squares over the calibration data: a factor on the channel's scale, which leaves its
-    integers as they are (but where the type of the weights rounds one across 1/2), and a bias.
+    integers as they are (but for those that rounding moves across a boundary), and a bias.
     Weights that were shrunk to fit a register pass on shrunken outputs; the factor makes up for it.
     Layer by layer in the order of computation, so that each correction sees those before it; a
     layer without bias gets the factor alone.
 
+    Raises: ModelError for another source or outputs that are not finite, ShapeError without inputs.
     Source: the bias is that of Nagel et al., arXiv 1906.04721, section 4.2; the factor is ours.
     """
     batches = [calibration] if isinstance(calibration, Tensor) else list(calibration)
     layers = dict(_quantized(model))
+    _weights(source, model)
     with _evaluating(model), _evaluating(source):
-        for name in _outputs(model, list(layers), batches[:1]):  # in the order of computation
+        order = list(_outputs(model, list(layers), batches[:1]))  # of computation
+        if not order:
+            raise ShapeError("calibration must hold at least one input")
+        for name in order:
             layer = layers[name]
-            pairs = zip(
-                _outputs(source, [name], batches)[name],
-                _outputs(model, [name], batches)[name],
-                strict=True,
+            wanted, found = (
+                torch.cat(_outputs(one, [name], batches)[name]) for one in (source, model)
             )
-            wanted, found = (torch.cat(rows) for rows in zip(*pairs, strict=True))
+            if len(found) == 0:
+                raise ShapeError("calibration must hold at least one input")
+            if not bool(wanted.isfinite().all() and found.isfinite().all()):
+                raise ModelError(f"outputs of layer {name!r} to calibrate with must be finite")
             factor, bias = _line(found, wanted, through_zero=layer.bias is None)
             shape = (-1, *[1] * (layer.weight.ndim - 1))
             layer.weight *= factor.reshape(shape).to(layer.weight.dtype)
@@ -109,16 +117,21 @@ def _quantized(model: nn.Module) -> list[tuple[str, QuantLayer]]:
     return found
 
 
-def _weight_of(source: nn.Module, name: str, layer: QuantLayer) -> Tensor:
-    try:
-        weight = source.get_submodule(name).weight
-    except AttributeError:
-        raise ModelError(f"the source must have a layer {name!r}") from None
-    if not isinstance(weight, Tensor) or weight.shape != layer.weight.shape:
-        raise ModelError(
-            f"layer {name!r} of the source must have weights of shape {tuple(layer.weight.shape)}"
-        )
-    return weight
+def _weights(source: nn.Module, model: nn.Module) -> dict[str, Tensor]:
+    """The source's weights of every quantized layer of the model."""
+    found = {}
+    for name, layer in _quantized(model):
+        try:
+            weight = source.get_submodule(name).weight
+        except AttributeError:
+            raise ModelError(f"the source must have a layer {name!r}") from None
+        if not isinstance(weight, Tensor) or weight.shape != layer.weight.shape:
+            raise ModelError(
+                f"layer {name!r} of the source must have weights of shape"
+                f" {tuple(layer.weight.shape)}"
+            )
+        found[name] = weight
+    return found
 
 
 def _outputs(model: nn.Module, names: list[str], batches: list[Tensor]) -> dict[str, list[Tensor]]:
@@ -126,11 +139,12 @@ def _outputs(model: nn.Module, names: list[str], batches: list[Tensor]) -> dict[
     found: dict[str, list[Tensor]] = {}
 
     def watch(name: str, module: nn.Module) -> RemovableHandle:
-        axis = 1 if isinstance(module, nn.Conv2d) else -1
+        axis = -3 if isinstance(module, nn.Conv2d) else -1
 
         def hook(_: nn.Module, __: object, output: Tensor) -> None:
-            rows = output.double().movedim(axis, -1).flatten(0, -2)
-            found.setdefault(name, []).append(rows)
+            rows = output.movedim(axis, -1).flatten(0, -2)
+            # a copy: what follows may write into the output
+            found.setdefault(name, []).append(rows.to(torch.float64, copy=True))
 
         return module.register_forward_hook(hook)
 

@@ -21,7 +21,7 @@ _SMALLEST_SCALE = 1e-10  # of a channel of zeros, which has no scale of its own
 class WeightQuantizer(nn.Module):
     """Float weights to integers by one `Quantization`, with a learned scale and norm per channel.
 
-    Parameters `log2_scale` and, for a bounded method, `log2_norm`: shape (C,).
+    Parameters `log2_scale` and, for a method that learns a norm, `log2_norm`: shape (C,).
     """
 
     def __init__(self, channels: int, quantization: Quantization) -> None:

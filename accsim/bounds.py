@@ -145,7 +145,9 @@ class SignBudgets:
     low: int  # its lowest, in size
 
     def allow(self, positive: Any, negative: Any) -> Any:
-        """Whether these α and |β|, integers or arrays of them, are safe."""
+        """Whether these α and |β| are safe: integers, or arrays (of floats: exact ones)."""
+        if isinstance(positive, np.ndarray | np.generic):  # whose own products could wrap
+            positive, negative = np.asarray(positive, object), np.asarray(negative, object)
         return (self.up * positive + self.down * negative <= self.high) & (
             self.down * positive + self.up * negative <= self.low
         )

@@ -605,19 +605,20 @@ CASES = [
         "override of no layer",
         lambda: quantized(nn.Sequential(nn.Linear(2, 2)), overrides={"1*": {"acc_bits": 9}}),
         SpecError,
-        "overrides: '1*' must match a layer, one of 0",
+        "overrides '1*' must match a layer, one of 0",
     ),
     (
         "override of an unknown member",
         lambda: quantized(nn.Sequential(nn.Linear(2, 2)), overrides={"*": {"bits": 9}}),
         SpecError,
-        "overrides must change method, weight_bits, act_bits, acc_bits, start, not 'bits'",
+        "overrides '*', layer '0': changes must be of method, weight_bits, act_bits, acc_bits, start,"
+        " not 'bits'",
     ),
     (
         "override of bits",
-        lambda: quantized(nn.Linear(2, 2), edge_bits=None, overrides={"*": {"acc_bits": 99}}),
+        lambda: quantized(nn.Linear(2, 2), overrides={"*": {"acc_bits": 9}}),
         SpecError,
-        "acc_bits must be an integer from 2 to 62, not 99",
+        "overrides '*', layer '': method \"base\" bounds nothing, so acc_bits must be None",
     ),
     (
         "channel not there",

@@ -44,3 +44,33 @@ def test_exactness():
     assert ", no difference" in printed
     kernels = ("count int16 ", "saturate int16 ", "exact int8x4", "peaks float64")
     assert all(name in printed for name in kernels) or not host().dot_bytes
+
+
+def test_accuracy_goes_on_where_it_stopped(tmp_path):
+    """A line that was cut off is passed over, and the next call begins a new one."""
+    code = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import accuracy
+if __name__ == "__main__":
+    path = Path(sys.argv[2])
+    kinds = accuracy.kinds(["mlp"], [])
+    rows = accuracy.summary(kinds, accuracy.train_all(path, kinds, 1))
+    print(len(accuracy.read(path)), rows[0]["test"]["runs"])
+"""
+    script, runs = tmp_path / "script.py", tmp_path / "runs.jsonl"
+    script.write_text(code)
+
+    def lines():
+        done = subprocess.run(
+            [sys.executable, script, FOLDER, runs], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert lines() == "4 1\n"
+    text = runs.read_text().splitlines(keepends=True)
+    runs.write_text("".join(text[:3]) + text[3][:40])
+    assert lines() == "4 1\n"
+    assert len(runs.read_text().splitlines()) == 5

@@ -183,6 +183,23 @@ def test_refill_spends_what_is_left(bits, spec):
     assert int(q.abs().max()) <= 7
 
 
+def test_units_of_any_size():
+    """Targets beyond what float64 counts end, too."""
+    target = torch.tensor([[1e300, -1e17, 3.0]], dtype=torch.float64)
+    q = apportion(target, bounds.sign_budgets(8, unsigned(4)), start=torch.zeros_like(target))
+    assert q.tolist() == [[8, -8, 0]]
+
+
+def test_refill_is_exact_in_any_type():
+    """Its integers are returned in float64: in their own type some would be others."""
+    q = torch.zeros(1, 2, dtype=torch.bfloat16)
+    how = {"weight_bits": 12, "acc_bits": 10, "input_spec": unsigned(1)}
+    assert refill(q, torch.tensor([[511.0, 0]]), **how).tolist() == [[511, 0]]
+    q = torch.zeros(1, 2, dtype=torch.int8)
+    how = {"weight_bits": 12, "acc_bits": 24, "input_spec": unsigned(4)}
+    assert refill(q, torch.tensor([[200.0, 1500.0]]), **how).tolist() == [[200, 1500]]
+
+
 def test_refill_keeps_what_it_cannot_improve():
     """Integers of the other sign, or beyond their target, are left alone; unsafe ones too."""
     how = {"acc_bits": 8, "weight_bits": 4, "input_spec": unsigned(4)}

@@ -9,7 +9,7 @@ from torch import nn
 from a2qplus import correct_outputs, quantize_model, refill_model, to_integer, to_layers
 from a2qplus.post import _line
 from accsim import Accumulator
-from accsim.errors import ModelError
+from accsim.errors import ModelError, ShapeError
 from verification import Verdict, decide
 
 
@@ -96,6 +96,55 @@ def test_corrected_outputs_keep_the_integers(method):
     again = copy.deepcopy(model)
     correct_outputs(again, source, x)
     assert distance(again, source, x) == pytest.approx(distance(model, source, x), rel=0.05)
+
+
+def test_any_layout_of_inputs():
+    """Batches as a generator, inputs of three dimensions, images without a batch, writes in place."""
+    torch.manual_seed(0)
+    x = torch.randn(6, 5, 4, dtype=torch.float64)
+    source = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True), nn.Linear(3, 2)).double()
+    model = quantized(source, x, "budget", 8)
+    flat = copy.deepcopy(model)
+    correct_outputs(model, source, (part for part in x.split(2)))
+    correct_outputs(flat, source, x.flatten(0, 1))
+    for name, value in flat.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-9, atol=1e-12)
+    with torch.no_grad():
+        before = [m[0](x).mean(dim=(0, 1)) for m in (source, model)]
+    torch.testing.assert_close(*before)  # of the sums themselves, not of what ReLU made of them
+    conv = nn.Sequential(nn.Conv2d(3, 3, 1)).double()
+    image = torch.randn(3, 3, 3, dtype=torch.float64)
+    one = quantized(conv, image, "budget", 8)
+    other = copy.deepcopy(one)
+    correct_outputs(one, conv, image)
+    correct_outputs(other, conv, image[None])
+    assert torch.equal(one[0].bias, other[0].bias)
+
+
+def test_wrong_calibration_changes_nothing():
+    """No inputs, none left, or NaN: one error, before any bias is touched."""
+    source, x = network()
+    model = quantized(source, x, "budget", 9)
+    before = copy.deepcopy(model.state_dict())
+    for wrong in ([], iter(()), x[:0]):
+        with pytest.raises(ShapeError, match=r"^calibration must hold at least one input$"):
+            correct_outputs(model, source, wrong)
+    text = r"^outputs of layer '0' to calibrate with must be finite$"
+    with pytest.raises(ModelError, match=text):
+        correct_outputs(model, source, x / 0)
+    with pytest.raises(ModelError, match=r"^the source must have a layer '6'$"):
+        correct_outputs(model, source[:5], x)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_infinite_weights_are_not_frozen():
+    """A weight that is not finite is named, whatever the method makes of it."""
+    source, x = network()
+    model = quantized(source, x, "budget", 9)
+    with torch.no_grad():
+        model[3].weight[0, 0, 0, 0] = torch.inf
+    with pytest.raises(ModelError, match=r"^layer '3' has weights that are not finite$"):
+        to_layers(model)
 
 
 def test_the_line_is_that_of_least_squares():

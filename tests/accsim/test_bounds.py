@@ -143,6 +143,9 @@ def test_sign_budgets_are_the_safe_set():
         assert budgets.allow(most, most)
         assert not budgets.allow(most + 1, 0)
         assert not budgets.allow(0, most + 1)
+    # in arrays, too, no product wraps
+    assert not bounds.sign_budgets(62, unsigned(40)).allow(np.array([2**24]), np.array([0]))[0]
+    assert not bounds.sign_budgets(8, unsigned(4)).allow(np.int8([100]), np.int8([0]))[0]
 
 
 @pytest.mark.parametrize("spec", [between(2, 5), between(0, 0)], ids=str)
