@@ -191,8 +191,6 @@ def train_all(path: Path, all_kinds: list[tuple], seeds: int) -> list[dict]:
         Progress(console=Console(stderr=True)) as progress,
         path.open("a") as file,
     ):
-        if path.stat().st_size and not path.read_text().endswith("\n"):
-            file.write("\n")  # after a line that was cut off
         task = progress.add_task("training", total=total, completed=len(read(path)))
         while runs := list(remaining(all_kinds, read(path), seeds)):
             for record in pool.imap_unordered(carry_out, sorted(runs, key=lambda r: r.seed)):

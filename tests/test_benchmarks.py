@@ -47,7 +47,7 @@ def test_exactness():
 
 
 def test_accuracy_goes_on_where_it_stopped(tmp_path):
-    """A line that was cut off is passed over, and the next call begins a new one."""
+    """A line that was cut off is passed over, and its run is done again."""
     code = """
 import sys
 from pathlib import Path
