@@ -23,7 +23,7 @@ bench: $(READY)  ## throughput beside numpy and torch, in one run (bench.json, b
 exactness: $(READY)  ## ten million random cases through every kernel (a few minutes)
 	$(BIN)/python benchmarks/exactness.py
 
-accuracy: $(READY)  ## every method at every width, five seeds (half an hour; goes on where it stopped)
+accuracy: $(READY)  ## every method at every width, five seeds (40 minutes; goes on where it stopped)
 	$(BIN)/python benchmarks/accuracy.py --out accuracy
 
 # Built anew only when the pins change; torch goes first, alone, so that the pin chooses it.

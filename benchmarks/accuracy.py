@@ -2,14 +2,14 @@
 
 python benchmarks/accuracy.py [--seeds N] [--bits P ...] [--networks NAME ...] [--out FOLDER]
 
-Two networks on scikit-learn's digits with 4-bit weights and activations, every layer in a register
-of P bits: an MLP, and a CNN with a depthwise convolution. For each method at each width the
-learning rate, and whether outputs are corrected before training, are the best of four ways on
-images held out from training with seed 0 (each seed splits anew: some 40 of these 200 images are
-among the 360 that another seed tests on). "Rounded" and "refilled" are networks that were not
-trained, their outputs corrected. Every finished run is a line of
-runs.jsonl in the folder: Ctrl-C loses the runs in progress only, and the next call goes on from
-there. With 5 seeds it takes about half an hour on two cores.
+Three networks on scikit-learn's digits with 4-bit weights and activations, every layer in a
+register of P bits: an MLP, the same with tanh (signed inputs), and a CNN with a depthwise
+convolution. For each method at each width the learning rate, and whether outputs are corrected
+before training, are the best of four ways on images held out from training with seed 0 (each seed
+splits anew: some 40 of these 200 images are among the 360 that another seed tests on). "Rounded"
+and "refilled" are networks that were not trained, their outputs corrected. Every finished run is a
+line of runs.jsonl in the folder: Ctrl-C loses the runs in progress only, and the next call goes on
+from there. With 5 seeds it takes about 40 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ from verification import Verdict, decide
 
 METHODS = ("a2q", "a2q+", "budget")
 BITS = (6, 7, 8, 9, 10, 11, 12)
-NETWORKS = ("mlp", "cnn")
+NETWORKS = ("mlp", "signed", "cnn")
 WAYS = tuple(product((2e-3, 5e-3), (False, True)))  # learning rate, outputs corrected
-EPOCHS = {"mlp": 30, "cnn": 15}  # in float, and as many quantized
+EPOCHS = {"mlp": 30, "signed": 30, "cnn": 15}  # in float, and as many quantized
 OPERAND_BITS = 4
 TEST, HELD_OUT = 360, 200
 SEEDS = 5
@@ -80,8 +80,9 @@ def digits(seed: int) -> dict[str, tuple[Tensor, Tensor]]:
 def trained(network: str, seed: int) -> nn.Module:
     """The float network."""
     torch.manual_seed(seed)
-    if network == "mlp":
-        layers = [nn.Flatten(), nn.Linear(64, 96), nn.ReLU(), nn.Linear(96, 96), nn.ReLU()]
+    if network in ("mlp", "signed"):
+        kind = nn.ReLU if network == "mlp" else nn.Tanh
+        layers = [nn.Flatten(), nn.Linear(64, 96), kind(), nn.Linear(96, 96), kind()]
         model = nn.Sequential(*layers, nn.Linear(96, 10))
     else:
         first, depthwise = nn.Conv2d(1, 16, 3, padding=1), nn.Conv2d(16, 16, 3, 2, 1, groups=16)
