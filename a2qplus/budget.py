@@ -17,7 +17,7 @@ from torch import Tensor
 
 from accsim.bounds import SignBudgets
 
-__all__ = ["apportion", "project_budget", "project_zero_centered"]
+__all__ = ["apportion", "project_budget", "project_zero_centered", "sign_sums", "soften"]
 
 _DOWN = 1 - 2.0**-36  # more than float64 errs in a sum of up to 2^15 weights
 _MOST = 2.0**50  # units are whole numbers in float64
@@ -38,15 +38,15 @@ def project_budget(y: Tensor, budgets: SignBudgets) -> Tensor:
         return y
     up, down, high, low = budgets.up, budgets.down, budgets.high, budgets.low
     if down == 0:  # a budget for each sign
-        return _soften(_soften(y, 1, 0, high / up), 0, 1, low / up)
-    first = _soften(y, up, down, high)
-    second = _soften(y, down, up, low)
+        return soften(soften(y, 1, 0, high / up), 0, 1, low / up)
+    first = soften(y, up, down, high)
+    second = soften(y, down, up, low)
     # parallel half-planes have no corner: the tighter one, the first, implies the other
     area = up * up - down * down
     corner = y
     if area:
         alpha, beta = (up * high - down * low) / area, (up * low - down * high) / area
-        corner = _soften(_soften(y, 1, 0, max(alpha, 0)), 0, 1, max(beta, 0))
+        corner = soften(soften(y, 1, 0, max(alpha, 0)), 0, 1, max(beta, 0))
     out = torch.where(_inside(second, up, down, high), second, corner)
     out = torch.where(_inside(first, down, up, low), first, out)
     return torch.where(_inside(y, up, down, high) & _inside(y, down, up, low), y, out)
@@ -140,14 +140,23 @@ def _cost(units: Tensor, positive: Tensor, budgets: SignBudgets) -> Tensor:
 
 def _inside(y: Tensor, weight: int, other: int, limit: int) -> Tensor:
     """Whether weight·α + other·|β| is within the limit, but for rounding error: (C, 1)."""
-    total = weight * y.clamp_min(0).sum(dim=1) - other * y.clamp_max(0).sum(dim=1)
-    return (total * _DOWN <= limit)[:, None]
+    positive, negative = sign_sums(y)
+    return (weight * positive + other * negative) * _DOWN <= limit
 
 
-def _soften(y: Tensor, weight: int, other: int, limit: float) -> Tensor:
+def sign_sums(y: Tensor) -> tuple[Tensor, Tensor]:
+    """α and |β| of rows (C, K): (C, 1) each."""
+    positive, negative = y.clamp_min(0), y.clamp_max(0)
+    return positive.sum(dim=1, keepdim=True), -negative.sum(dim=1, keepdim=True)
+
+
+def soften(y: Tensor, weight: int, other: int, limit: Tensor | float) -> Tensor:
     """The nearest rows with weight·α + other·|β| <= limit: thresholds λ·weight and λ·other.
 
     λ is found as in a projection onto the simplex: entries leave in the order of size / weight.
+
+    Shapes: y (C, K) with at least one tap, limit a number or (C, 1) -> (C, K).
+    Source: Duchi et al., ICML 2008, with weights.
     """
     weights = torch.where(y > 0, y.new_tensor(weight), y.new_tensor(other))
     size = y.abs()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -18,7 +19,7 @@ from accsim._check import integer
 from accsim.errors import ModelError, ShapeError, SpecError
 from accsim.spec import IntSpec, signed, unsigned
 
-__all__ = ["quantize_model", "replace_modules"]
+__all__ = ["evaluating", "quantize_model", "replace_modules"]
 
 
 def quantize_model(
@@ -157,6 +158,18 @@ def replace_modules(
     return model
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode, and afterwards every module as it was."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
 def _check_layer(name: str, layer: nn.Module) -> None:
     if isinstance(layer, QuantLayer):
         raise ModelError(f"layer {name!r} is quantized already")
@@ -217,12 +230,9 @@ def _observe(
         return hook
 
     handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    for batch in [calibration] if isinstance(calibration, Tensor) else calibration:
-        model(batch)
-    for module, training in modes.items():
-        module.training = training
+    with evaluating(model):
+        for batch in [calibration] if isinstance(calibration, Tensor) else calibration:
+            model(batch)
     for handle in handles:
         handle.remove()
     if not seen:

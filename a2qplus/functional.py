@@ -12,7 +12,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from a2qplus.budget import apportion, project_budget
+from a2qplus.budget import apportion, project_budget, sign_sums, soften
 from accsim._check import integer
 from accsim.bounds import SignBudgets, l1_budget, sign_budgets, zero_centered_budget
 from accsim.errors import DtypeError, HostWidthError, ShapeError
@@ -175,12 +175,7 @@ def project_l1(w: Tensor, radius: Tensor | float) -> Tensor:
     limit = limit.reshape(-1, 1).expand(len(rows), 1)
     if rows.shape[1] == 0:
         return w
-    ordered = rows.abs().sort(dim=1, descending=True).values
-    count = torch.arange(1, rows.shape[1] + 1, dtype=rows.dtype, device=rows.device)
-    threshold = (ordered.cumsum(dim=1) - limit) / count
-    last = (ordered > threshold).sum(dim=1, keepdim=True).clamp_min(1) - 1
-    shrink = threshold.gather(1, last).clamp_min(0)
-    return (rows.sign() * (rows.abs() - shrink).clamp_min(0)).reshape(w.shape).to(w.dtype)
+    return soften(rows, 1, 1, limit).reshape(w.shape).to(w.dtype)
 
 
 def _normalize(
@@ -220,9 +215,7 @@ def _safe(q: Tensor, accumulator: Accumulator, input_spec: IntSpec) -> Tensor:
     """
     up, down = max(0, input_spec.max), max(0, -input_spec.min)
     budgets = SignBudgets(up, down, accumulator.max, -accumulator.min)
-    positive = q.detach().clamp_min(0).sum(dim=1, keepdim=True)
-    negative = -q.detach().clamp_max(0).sum(dim=1, keepdim=True)
-    fits: Tensor = budgets.allow(positive, negative)
+    fits: Tensor = budgets.allow(*sign_sums(q.detach()))
     return fits.to(q.dtype)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from a2qplus.convert import replace_modules
-from a2qplus.layers import QuantConv2d, QuantLayer
+from a2qplus.layers import QuantConv2d, QuantLayer, quantized_layers
 from accsim import bounds
 from accsim.errors import ModelError, UnsafeLayerError
 from accsim.layer import IntLayer, check_start
@@ -30,14 +30,7 @@ def to_layers(model: nn.Module) -> dict[str, IntLayer]:
     Raises: ModelError for a model without quantized layers or with weights that are not finite;
     UnsafeLayerError naming the layer and channel that can overflow.
     """
-    layers = {
-        name: _freeze(name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, QuantLayer)
-    }
-    if not layers:
-        raise ModelError("the model must hold quantized layers; quantize_model makes them")
-    return layers
+    return {name: _freeze(name, module) for name, module in quantized_layers(model).items()}
 
 
 def to_integer(model: nn.Module, accumulator: Accumulator) -> IntegerNetwork:

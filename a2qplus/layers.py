@@ -19,7 +19,7 @@ from a2qplus.methods import Quantization
 from a2qplus.quantizers import ActivationQuantizer, WeightQuantizer
 from accsim.errors import ModelError
 
-__all__ = ["QuantConv2d", "QuantLayer", "QuantLinear"]
+__all__ = ["QuantConv2d", "QuantLayer", "QuantLinear", "quantized_layers"]
 
 
 def check_padding(layer: nn.Conv2d, name: str) -> None:
@@ -101,3 +101,11 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
 
     def sum_products(self, codes: Tensor, q: Tensor) -> Tensor:  # noqa: D102
         return F.conv2d(codes, q, None, self.stride, self.padding, self.dilation, self.groups)
+
+
+def quantized_layers(model: nn.Module) -> dict[str, QuantLayer]:
+    """The quantized layers of a model by module name. Raises: ModelError if there are none."""
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, QuantLayer)}
+    if not layers:
+        raise ModelError("the model must hold quantized layers; quantize_model makes them")
+    return layers

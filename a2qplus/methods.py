@@ -51,7 +51,7 @@ class Quantization:
     start: str = "fit"
 
     def __post_init__(self) -> None:
-        check_method(self.method, self.acc_bits)
+        _check_method(self.method, self.acc_bits)
         integer(self.weight_bits, "weight_bits", 2, 16)
         if self.start not in STARTS:
             raise SpecError(f"start must be one of {', '.join(STARTS)}, not {self.start!r}")
@@ -66,6 +66,15 @@ class Quantization:
         return signed(self.weight_bits, narrow=True)
 
     @property
+    def register(self) -> dict[str, Any]:
+        """What the quantizers of bounded methods are told."""
+        return {
+            "weight_bits": self.weight_bits,
+            "acc_bits": self.acc_bits,
+            "input_spec": self.input_spec,
+        }
+
+    @property
     def budget(self) -> Fraction | None:
         """Largest l1-norm of a channel's integers, where the method learns a norm; else None."""
         rule = METHODS[self.method].budget
@@ -74,7 +83,7 @@ class Quantization:
         )
 
 
-def check_method(method: str, acc_bits: int | None) -> None:
+def _check_method(method: str, acc_bits: int | None) -> None:
     """Raise SpecError unless this is a known method with the register it needs."""
     if not isinstance(method, str) or method not in METHODS:
         raise SpecError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
@@ -100,15 +109,6 @@ class Method:
     bounded: bool = True  # the integers fit a register
 
 
-def _register(rule: Quantization) -> dict[str, Any]:
-    """What the bounded quantizers are told."""
-    return {
-        "weight_bits": rule.weight_bits,
-        "acc_bits": rule.acc_bits,
-        "input_spec": rule.input_spec,
-    }
-
-
 def _budget(rule: Quantization) -> float:
     assert rule.budget is not None, "of methods that learn a norm"
     return float(rule.budget)
@@ -127,19 +127,19 @@ METHODS = {
     ),
     # Source: A2Q (arXiv 2308.13504); start: A2Q+ paper Eq. 13-15
     "a2q": Method(
-        lambda v, scale, norm, rule: quantize_a2q(v, scale, norm, **_register(rule))[0],
+        lambda v, scale, norm, rule: quantize_a2q(v, scale, norm, **rule.register)[0],
         lambda rows, rule: project_l1(rows, _budget(rule)),
         budget=l1_budget,
     ),
     # Source: A2Q+ (arXiv 2401.10432); start: exact, where the paper takes that of A2Q
     "a2q+": Method(
-        lambda v, scale, norm, rule: quantize_a2q_plus(v, scale, norm, **_register(rule))[0],
+        lambda v, scale, norm, rule: quantize_a2q_plus(v, scale, norm, **rule.register)[0],
         lambda rows, rule: project_zero_centered(rows, _budget(rule)),
         budget=zero_centered_budget,
         centred=True,
     ),
     "budget": Method(
-        lambda v, scale, _, rule: quantize_budget(v, scale, **_register(rule))[0],
+        lambda v, scale, _, rule: quantize_budget(v, scale, **rule.register)[0],
         _nearest_safe,
     ),
 }

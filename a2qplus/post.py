@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from a2qplus.convert import evaluating
 from a2qplus.functional import refill
-from a2qplus.layers import QuantLayer
+from a2qplus.layers import quantized_layers
 from accsim.errors import ModelError, ShapeError
 
 __all__ = ["correct_outputs", "refill_model"]
@@ -29,18 +29,16 @@ def refill_model(model: nn.Module, source: nn.Module) -> None:
     Raises: ModelError for a source that lacks a layer or has one of another shape.
     """
     weights = _weights(source, model)
-    for name, layer in _quantized(model):
+    for name, layer in quantized_layers(model).items():
         quantizer = layer.weight_quantizer
         rule = quantizer.quantization
         if rule.acc_bits is None:
             continue
-        scale = quantizer.scale.reshape(-1, *[1] * (layer.weight.ndim - 1))
+        scale = _by_channel(quantizer.scale, layer.weight)
         q = refill(
             quantizer(layer.weight),
             weights[name].double() / scale,
-            weight_bits=rule.weight_bits,
-            acc_bits=rule.acc_bits,
-            input_spec=rule.input_spec,
+            **rule.register,
         )
         quantizer.quantization = replace(rule, method="budget")
         quantizer.log2_norm = None
@@ -63,9 +61,9 @@ def correct_outputs(
     Source: the bias is that of Nagel et al., arXiv 1906.04721, section 4.2; the factor is ours.
     """
     batches = [calibration] if isinstance(calibration, Tensor) else list(calibration)
-    layers = dict(_quantized(model))
+    layers = quantized_layers(model)
     _weights(source, model)
-    with _evaluating(model), _evaluating(source):
+    with evaluating(model), evaluating(source):
         order = list(_outputs(model, list(layers), batches[:1]))  # of computation
         if not order:
             raise ShapeError("calibration must hold at least one input")
@@ -79,8 +77,7 @@ def correct_outputs(
             if not bool(wanted.isfinite().all() and found.isfinite().all()):
                 raise ModelError(f"outputs of layer {name!r} to calibrate with must be finite")
             factor, bias = _line(found, wanted, through_zero=layer.bias is None)
-            shape = (-1, *[1] * (layer.weight.ndim - 1))
-            layer.weight *= factor.reshape(shape).to(layer.weight.dtype)
+            layer.weight *= _by_channel(factor, layer.weight).to(layer.weight.dtype)
             layer.weight_quantizer.rescale(factor)
             if layer.bias is not None:
                 layer.bias *= factor.to(layer.bias.dtype)
@@ -98,29 +95,15 @@ def _line(x: Tensor, y: Tensor, *, through_zero: bool) -> tuple[Tensor, Tensor]:
     return factor, middle[1] - factor * middle[0]
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, and afterwards every module as it was."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-def _quantized(model: nn.Module) -> list[tuple[str, QuantLayer]]:
-    found = [(n, m) for n, m in model.named_modules() if isinstance(m, QuantLayer)]
-    if not found:
-        raise ModelError("the model must hold quantized layers; quantize_model makes them")
-    return found
+def _by_channel(values: Tensor, weight: Tensor) -> Tensor:
+    """One value for each output channel, to be multiplied with a weight."""
+    return values.reshape(-1, *[1] * (weight.ndim - 1))
 
 
 def _weights(source: nn.Module, model: nn.Module) -> dict[str, Tensor]:
     """The source's weights of every quantized layer of the model."""
     found = {}
-    for name, layer in _quantized(model):
+    for name, layer in quantized_layers(model).items():
         try:
             weight = source.get_submodule(name).weight
         except AttributeError:

@@ -40,8 +40,10 @@ class WeightQuantizer(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """The integers of `weight`, float64, with straight-through gradients."""
         rule = self.quantization
-        norm = self.scale if self.log2_norm is None else self.log2_norm.double().exp2()
-        return METHODS[rule.method].quantize(weight, self.scale, norm, rule)
+        scale = self.scale
+        # a method that learns no norm is given one that it does not look at
+        norm = scale if self.log2_norm is None else self.log2_norm.double().exp2()
+        return METHODS[rule.method].quantize(weight, scale, norm, rule)
 
     @torch.no_grad()
     def initialize(self, weight: Tensor) -> Tensor:

@@ -32,14 +32,13 @@ from rich import box
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from a2qplus import fit, quantize_model, to_layers
-from a2qplus.post import correct_outputs, refill_model
+from a2qplus import correct_outputs, fit, quantize_model, refill_model, to_layers
 from a2qplus.train import accuracy
 from accsim import Accumulator
 from verification import Verdict, decide
+from verification.demo import split_digits
 
 METHODS = ("a2q", "a2q+", "budget")
 BITS = (6, 7, 8, 9, 10, 11, 12)
@@ -47,7 +46,7 @@ NETWORKS = ("mlp", "signed", "cnn")
 WAYS = tuple(product((2e-3, 5e-3), (False, True)))  # learning rate, outputs corrected
 EPOCHS = {"mlp": 30, "signed": 30, "cnn": 15}  # in float, and as many quantized
 OPERAND_BITS = 4
-TEST, HELD_OUT = 360, 200
+HELD_OUT = 200
 SEEDS = 5
 
 
@@ -67,13 +66,13 @@ class Run:
 @cache
 def digits(seed: int) -> dict[str, tuple[Tensor, Tensor]]:
     """Images (B, 1, 8, 8) from 0 to 1 and their digits: to train on, held out, to test on."""
-    data = load_digits()
-    x = torch.tensor(data.images / 16, dtype=torch.float32)[:, None]
-    y = torch.tensor(data.target)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    parts = {"test": order[:TEST], "held": order[TEST : TEST + HELD_OUT]}
-    parts["train"] = order[TEST + HELD_OUT :]
-    return {name: (x[rows], y[rows]) for name, rows in parts.items()}
+    all_of = split_digits(seed)
+    x, y = all_of.train_x, all_of.train_y
+    return {
+        "train": (x[HELD_OUT:], y[HELD_OUT:]),
+        "held": (x[:HELD_OUT], y[:HELD_OUT]),
+        "test": (all_of.test_x, all_of.test_y),
+    }
 
 
 @cache

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from accsim.layer import IntLayer
 
-__all__ = ["run_demo"]
+__all__ = ["run_demo", "split_digits"]
 
 SCHEMA = "accsim.demo/1"
 OPERAND_BITS = 4  # of weights and activations
@@ -63,7 +63,7 @@ def run_demo(out: Path, *, bits: int, seed: int, quick: bool, console: Console) 
         raise SpecError(f"demo bits must be from {SWEEP[0]} to {SWEEP[-1]}, not {bits}")
     integer(seed, "demo seed", 0, 2**63 - 1)
     out.mkdir(parents=True, exist_ok=True)
-    digits = _digits(seed, quick)
+    digits = split_digits(seed, quick=quick)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         accuracy, models = _train(digits, bits, seed, quick, progress)
         sweeps = {name: _sweep(name, model, digits, progress) for name, model in models.items()}
@@ -101,7 +101,8 @@ def run_demo(out: Path, *, bits: int, seed: int, quick: bool, console: Console) 
     return content
 
 
-def _digits(seed: int, quick: bool) -> Digits:
+def split_digits(seed: int, *, quick: bool = False) -> Digits:
+    """The digits, shuffled by a seed: 360 to test on, the others to train on; few if quick."""
     import torch
     from sklearn.datasets import load_digits
 
