@@ -54,6 +54,7 @@ def test_projection_equals_a_general_solver():
         size = max(1.0, abs(y).max())
         right = nearest(y / size, np.vstack([corners, -corners]), limits / size) * size
         found = project_budget(torch.tensor(y)[None], bounds.sign_budgets(bits, spec))[0].numpy()
+        # reals from two solvers, not integers
         np.testing.assert_allclose(found, right, rtol=0, atol=1e-9 * size)
         moved += bool(abs(found - y).max() > 1e-6)
     assert 300 < moved < 900
@@ -74,6 +75,7 @@ def test_norm_balls_equal_a_general_solver(centred):
             limits = np.r_[limits, 0, 0]
         project = project_zero_centered if centred else project_l1
         found = project(torch.tensor(y)[None], radius)[0].numpy()
+        # reals from two solvers, not integers
         np.testing.assert_allclose(found, nearest(y, sides, limits), rtol=0, atol=1e-9)
         moved += bool(abs(found - y).max() > 1e-6)
     assert moved > 200
