@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from a2qplus.layers import QuantConv2d, QuantLayer, QuantLinear, check_padding
+from a2qplus.attention import MatMul, open_attention
+from a2qplus.layers import (
+    QuantConv2d,
+    QuantLayer,
+    QuantLinear,
+    QuantMatMul,
+    check_padding_mode,
+)
 from a2qplus.methods import Quantization
-from a2qplus.trace import first_and_last, never_negative
+from a2qplus.modules import replace_modules
+from a2qplus.observe import Seen, observe
+from a2qplus.rules import Overrides, Range, Rule, overridden
+from a2qplus.trace import never_negative, order_of_calls
 from accsim._check import integer
-from accsim.errors import ModelError, ShapeError, SpecError
-from accsim.spec import IntSpec, signed, unsigned
+from accsim.errors import ModelError, SpecError
 
-__all__ = ["evaluating", "quantize_model", "replace_modules"]
+__all__ = ["quantize_model"]
+
+# What multiplies matrices in it, whether we can quantize it or not.
+_PRODUCTS = (
+    nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase,
+    nn.MultiheadAttention, MatMul, QuantMatMul,
+)  # fmt: skip
 
 
 def quantize_model(
@@ -32,101 +44,79 @@ def quantize_model(
     calibration: Tensor | Iterable[Tensor] | None = None,
     edge_bits: int | None = 8,
     start: str = "fit",
-    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    zero_point: str | None = None,
+    overrides: Overrides | None = None,
 ) -> nn.Module:
     """A trainable copy whose linear and conv2d layers sum integers that fit `acc_bits`.
 
     `method` is "base", "a2q", "a2q+" or "budget", and `start` where training starts from the float
     weights (`a2qplus.methods`); "a2q+" takes "a2q" for depthwise convolutions, whose few taps
     centring would hurt, as in the paper. Inputs of a layer are unsigned where the graph or the
-    calibration data show them never negative (after ReLU), else signed. The first and last layer
-    have `edge_bits`-bit weights and inputs and no bound, as in the paper; `edge_bits=None` treats
-    them as the others. Batch norm, pooling and everything else stay in float, outside the register.
+    calibration data show them never negative (after ReLU), else signed; with a `zero_point`
+    ("subtract", "outside" or "preload": `a2qplus.methods`) asymmetric, from the calibration data.
+    The first and last layer have `edge_bits`-bit weights and inputs and no bound, as in the paper;
+    `edge_bits=None` treats them as the others. `torch.nn.MultiheadAttention` becomes an
+    `Attention`; its two products of activations, and every `MatMul`, have quantized operands, and
+    sums that only their types bound. Batch norm, layer norm, softmax, embeddings, pooling and
+    additions stay in float, outside the register (`matmuls` lists what is left in float).
     `calibration` is one batch or several; without it each layer takes its input scale from the
-    first batch it sees.
+    first batch it sees. Weights that two layers share (tied, not one module) are no longer shared.
 
-    `overrides` changes weight_bits, act_bits, acc_bits, method or start of the layers whose name
-    matches a pattern, the later pattern winning: {"blocks.*.conv": {"acc_bits": 14}}.
+    `overrides` changes weight_bits, act_bits, acc_bits, method, start or zero_point of the layers
+    whose name matches a pattern, the later pattern winning; None leaves them in float:
+    {"blocks.*.conv": {"acc_bits": 14}, "head": None}.
 
-    Raises: SpecError for bits, an unknown word, or a pattern that matches no layer; ModelError for
-    a model without such layers, or with one that cannot be quantized, by name.
+    Raises: SpecError for bits, an unknown word, a pattern that matches no layer, or a register that
+    holds no weight but 0, with the least that does; ModelError for a model without such layers, or
+    with one that cannot be quantized, by name; ShapeError for calibration data of a wrong shape.
     """
-    rule = Rule(method, weight_bits, act_bits, acc_bits, start)
+    rule = Rule(method, weight_bits, act_bits, acc_bits, start, zero_point)
+    edge = None
     if edge_bits is not None:
-        integer(edge_bits, "edge_bits", 2, 16)
-    model = copy.deepcopy(model)
-    layers: dict[str, nn.Module] = {
-        name: layer
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear | nn.Conv2d)
-    }
+        edge = Rule(
+            "base", integer(edge_bits, "edge_bits", 2, 16), edge_bits, None, start, zero_point
+        )
+    model = open_attention(model)
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, _PRODUCTS)}
     if not layers:
         raise ModelError("the model must hold a torch.nn.Linear or torch.nn.Conv2d to quantize")
-    for name, layer in layers.items():
-        _check_layer(name, layer)
+    seen = {} if calibration is None else observe(model, layers, calibration)
+    rules = overridden(_rules(model, layers, rule, edge, seen), overrides or {})
+    for name in rules:
+        _check_layer(name, layers[name])
     positive = never_negative(model, layers)
-    seen = {} if calibration is None else _observe(model, layers, calibration)
-    rules = dict.fromkeys(layers, rule)
-    if method == "a2q+":
-        narrow = [name for name, layer in layers.items() if _is_depthwise(layer)]
-        rules |= dict.fromkeys(narrow, rule.replaced({"method": "a2q"}))
-    if edge_bits is not None:
-        edge = Rule("base", edge_bits, edge_bits, None, start)
-        rules |= dict.fromkeys(first_and_last(model, layers), edge)
-    for pattern, changes in (overrides or {}).items():
-        matching = [name for name in rules if fnmatchcase(name, str(pattern))]
-        if not matching:
-            raise SpecError(f"overrides {pattern!r} must match a layer, one of {', '.join(rules)}")
-        for name in matching:
-            try:
-                rules[name] = rules[name].replaced(changes)
-            except SpecError as error:
-                raise SpecError(f"overrides {pattern!r}, layer {name!r}: {error}") from None
+    like = next(model.parameters(), torch.zeros(()))
 
     def replacement(name: str, layer: nn.Module) -> nn.Module | None:
-        if name not in layers:
+        if name not in rules:
             return None
-        low, high = seen.get(name, (None, None))
-        # data that show a negative input overrule the graph, which may miss a write in place
-        kind = unsigned if (name in positive if low is None else low >= 0) else signed
-        new = _quantized(layer, rules[name].of(kind))
-        if low is not None and high is not None:
-            new.input_quantizer.calibrate(max(-low, high))
-        return new
+        try:
+            return _replacement(
+                layer, rules[name], seen.get(name, ()), positive=name in positive, like=like
+            )
+        except (ModelError, SpecError) as error:
+            raise type(error)(f"layer {name!r}: {error}") from None
 
     return replace_modules(model, replacement)
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """How a layer is quantized, but for the sign of its inputs."""
-
-    method: str
-    weight_bits: int
-    act_bits: int
-    acc_bits: int | None
-    start: str
-
-    def __post_init__(self) -> None:
-        integer(self.act_bits, "act_bits", 1, 16)
-        self.of(unsigned)
-
-    def replaced(self, changes: Mapping[str, Any]) -> Rule:
-        """The rule with some members changed; to "base" also without a register."""
-        names = [item.name for item in fields(self)]
-        if not isinstance(changes, Mapping):
-            raise SpecError(f"changes must be a mapping, not {changes!r}")
-        for name in changes:
-            if name not in names:
-                raise SpecError(f"changes must be of {', '.join(names)}, not {name!r}")
-        more = {"acc_bits": None} if changes.get("method") == "base" else {}
-        return replace(self, **{**more, **changes})
-
-    def of(self, kind: Callable[[int], IntSpec]) -> Quantization:
-        """For inputs of this kind, signed or unsigned."""
-        return Quantization(
-            self.method, self.weight_bits, kind(self.act_bits), self.acc_bits, self.start
-        )
+def _rules(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    rule: Rule,
+    edge: Rule | None,
+    seen: Mapping[str, Seen],
+) -> dict[str, Rule]:
+    """The rule of each layer before overrides."""
+    rules = dict.fromkeys(layers, rule)
+    if rule.method == "a2q+":
+        narrow = [name for name, layer in layers.items() if _is_depthwise(layer)]
+        rules |= dict.fromkeys(narrow, rule.replaced({"method": "a2q"}))
+    if edge is not None:
+        order = list(seen) or order_of_calls(model, layers) or list(layers)
+        weighty = [name for name in order if isinstance(layers[name], nn.Linear | nn.Conv2d)]
+        rules |= dict.fromkeys(weighty[:1] + weighty[-1:], edge)
+    return rules
 
 
 def _is_depthwise(layer: nn.Module) -> bool:
@@ -134,51 +124,39 @@ def _is_depthwise(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Conv2d) and layer.groups > 1 and layer.weight.shape[1] == 1
 
 
-def replace_modules(
-    model: nn.Module, replacement: Callable[[str, nn.Module], nn.Module | None]
-) -> nn.Module:
-    """The model, changed in place, with each module replaced where `replacement` returns one.
-
-    A module that is used under several names is replaced once, under all of them.
-    """
-    names: dict[int, str] = {}
-    for name, module in model.named_modules():
-        names[id(module)] = name
-    replaced: dict[int, nn.Module | None] = {}
-    for name, module in list(model.named_modules(remove_duplicate=False)):
-        if id(module) not in replaced:
-            replaced[id(module)] = replacement(names[id(module)], module)
-        new = replaced[id(module)]
-        if new is None:
-            continue
-        if name == "":
-            return new
-        parent, _, attribute = name.rpartition(".")
-        setattr(model.get_submodule(parent), attribute, new)
-    return model
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, and afterwards every module as it was."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
 def _check_layer(name: str, layer: nn.Module) -> None:
-    if isinstance(layer, QuantLayer):
+    if isinstance(layer, QuantLayer | QuantMatMul):
         raise ModelError(f"layer {name!r} is quantized already")
-    if type(layer) not in (nn.Linear, nn.Conv2d):
+    if type(layer) not in (nn.Linear, nn.Conv2d, MatMul):
         raise ModelError(
-            f"layer {name!r} must be a plain Linear or Conv2d, not {type(layer).__name__}"
+            f"layer {name!r} must be a plain Linear or Conv2d, not {type(layer).__name__};"
+            f" overrides={{{name!r}: None}} leaves it in float"
         )
     if isinstance(layer, nn.Conv2d):
-        check_padding(layer, f"layer {name!r}")
+        check_padding_mode(layer, f"layer {name!r}")
+
+
+def _replacement(
+    layer: nn.Module, rule: Rule, seen: Seen, *, positive: bool, like: Tensor
+) -> nn.Module:
+    """The layer, quantized for the inputs that were seen, if any were; parameters `like` others."""
+    unknown: list[Range | None] = [None] * (2 if isinstance(layer, MatMul) else 1)
+    ranges = list(seen) or unknown
+    # data that show a negative input overrule the graph, which may miss a write in place
+    specs = [
+        rule.inputs(ends, positive=positive if ends is None else ends[0] >= 0) for ends in ranges
+    ]
+    new: QuantMatMul | QuantLinear | QuantConv2d
+    if isinstance(layer, MatMul):
+        new = QuantMatMul(*specs).to(like.device, like.dtype).train(layer.training)
+        quantizers = list(new.quantizers)
+    else:
+        new = _quantized(layer, rule.of(specs[0]))
+        quantizers = [new.input_quantizer]
+    for quantizer, ends in zip(quantizers, ranges, strict=True):
+        if ends is not None:
+            quantizer.calibrate(*ends)
+    return new
 
 
 def _quantized(layer: nn.Module, rule: Quantization) -> QuantLinear | QuantConv2d:
@@ -197,7 +175,7 @@ def _quantized(layer: nn.Module, rule: Quantization) -> QuantLinear | QuantConv2
             layer.out_channels,
             layer.kernel_size,
             stride=layer.stride,
-            padding=0 if layer.padding == "valid" else layer.padding,
+            padding=_padding(layer),
             dilation=layer.dilation,
             groups=layer.groups,
             bias=layer.bias is not None,
@@ -207,34 +185,20 @@ def _quantized(layer: nn.Module, rule: Quantization) -> QuantLinear | QuantConv2
     new.weight_quantizer.quantization = final
     with torch.no_grad():
         new.weight.copy_(new.weight_quantizer.initialize(layer.weight))
+        new.weight.requires_grad_(layer.weight.requires_grad)
         if layer.bias is not None:
             new.bias.copy_(layer.bias)
+            new.bias.requires_grad_(layer.bias.requires_grad)
     return new.train(layer.training)
 
 
-@torch.no_grad()
-def _observe(
-    model: nn.Module, layers: dict[str, nn.Module], calibration: Tensor | Iterable[Tensor]
-) -> dict[str, tuple[float, float]]:
-    """Lowest and highest input of each layer over the calibration batches, in float."""
-    seen: dict[str, tuple[float, float]] = {}
-
-    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if inputs[0].numel() == 0:
-                return
-            low, high = (float(t) for t in inputs[0].aminmax())
-            old = seen.get(name, (low, high))
-            seen[name] = (min(low, old[0]), max(high, old[1]))
-
-        return hook
-
-    handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
-    with evaluating(model):
-        for batch in [calibration] if isinstance(calibration, Tensor) else calibration:
-            model(batch)
-    for handle in handles:
-        handle.remove()
-    if not seen:
-        raise ShapeError("calibration must hold at least one input")
-    return seen
+def _padding(layer: nn.Conv2d) -> Any:
+    """The layer's padding as numbers. Raises: ModelError for one that differs from side to side."""
+    if layer.padding == "valid":
+        return 0
+    if layer.padding != "same":
+        return layer.padding
+    both = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    if any(total % 2 for total in both):
+        raise ModelError('padding "same" must be equal on both sides, as of an odd kernel')
+    return tuple(total // 2 for total in both)

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from a2qplus.convert import replace_modules
-from a2qplus.layers import QuantConv2d, QuantLayer, quantized_layers
+from a2qplus.layers import QuantConv2d, QuantLayer, QuantMatMul, quantized_layers
+from a2qplus.modules import replace_modules
+from a2qplus.quantizers import ActivationQuantizer
 from accsim import bounds
 from accsim.errors import ModelError, UnsafeLayerError
 from accsim.layer import IntLayer, check_start
@@ -25,7 +27,9 @@ def to_layers(model: nn.Module) -> dict[str, IntLayer]:
     """The frozen integer layers of a quantized model, by module name.
 
     Each layer that was trained for a register is decided again, exactly, on these integers. Biases
-    and scales stay in float, outside the register.
+    and scales stay in float, outside the register. A layer with a zero point that is not subtracted
+    first takes its padding as codes among its inputs, and starts at its preload, if it has one, as
+    a bias. Products of activations have no weights to freeze: `matmuls` lists them, too.
 
     Raises: ModelError for a model without quantized layers or with weights that are not finite;
     UnsafeLayerError naming the layer and channel that can overflow.
@@ -46,15 +50,18 @@ def to_integer(model: nn.Module, accumulator: Accumulator) -> IntegerNetwork:
     network = copy.deepcopy(model).eval().requires_grad_(False)
 
     def replacement(name: str, module: nn.Module) -> nn.Module | None:
+        if not isinstance(module, QuantLayer | QuantMatMul):
+            return None
         if isinstance(module, QuantLayer):
             check_start(frozen[name], accumulator)
-            if not module.input_quantizer.calibrated:
-                raise ModelError(
-                    f"layer {name!r} has no input scale yet: run the model once, or quantize it"
-                    " with calibration data"
-                )
-            return _IntegerLayer(module, frozen[name], accumulator)
-        return None
+        if not all(m.calibrated for m in module.modules() if isinstance(m, ActivationQuantizer)):
+            raise ModelError(
+                f"layer {name!r} has no input scale yet: run the model once, or quantize it"
+                " with calibration data"
+            )
+        if isinstance(module, QuantMatMul):
+            return _IntegerMatMul(module, accumulator)
+        return _IntegerLayer(module, frozen[name], accumulator)
 
     return IntegerNetwork(replace_modules(network, replacement))
 
@@ -86,30 +93,77 @@ class IntegerNetwork(nn.Module):
         return {
             name: module.seen
             for name, module in self.network.named_modules()
-            if isinstance(module, _IntegerLayer)
+            if isinstance(module, _Counting)
         }
 
 
-class _IntegerLayer(nn.Module):
-    """A quantized layer whose sums accsim computes."""
+class _Counting(nn.Module):
+    """A module whose sums accsim computes, and that counts what overflows."""
 
-    def __init__(self, source: QuantLayer, layer: IntLayer, accumulator: Accumulator) -> None:
+    def __init__(self, source: nn.Module, accumulator: Accumulator) -> None:
         super().__init__()
-        self.source, self.layer, self.accumulator = source, layer, accumulator
+        self.source, self.accumulator = source, accumulator
         self.seen = LayerOverflow(0, 0, 0)
 
-    def forward(self, x: Tensor) -> Tensor:
-        codes, scale = self.source.input_quantizer(x)
+    def simulated(self, layer: IntLayer, codes: Tensor) -> Tensor:
+        """The registers' results, on the device of the codes."""
         if not bool(codes.isfinite().all()):
             raise ModelError("inputs of an integer layer must be finite")
-        run = simulate(self.layer, codes.to(torch.int64).cpu(), self.accumulator)
+        run = simulate(layer, codes.to(torch.int64).cpu(), self.accumulator)
         self.seen = LayerOverflow(
             self.seen.outputs + run.output.size,
             self.seen.overflowed_outputs + int(np.count_nonzero(run.overflow_count)),
             self.seen.overflow_steps + int(run.overflow_count.sum()),
         )
-        register = torch.from_numpy(run.output).to(x.device)
+        return torch.from_numpy(run.output).to(codes.device)
+
+
+class _IntegerLayer(_Counting):
+    """A quantized layer of frozen weights."""
+
+    source: QuantLayer
+
+    def __init__(self, source: QuantLayer, layer: IntLayer, accumulator: Accumulator) -> None:
+        super().__init__(source, accumulator)
+        self.layer = layer
+        self.rule = source.weight_quantizer.quantization
+        self.padding: Any = getattr(source, "padding", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        codes, scale = self.source.input_quantizer(x)
+        offset = self.rule.offset
+        if offset and isinstance(self.source, QuantConv2d):  # whose padding is the zero point
+            vertical, horizontal = self.padding
+            codes = F.pad(codes, (horizontal, horizontal, vertical, vertical))
+        register = self.simulated(self.layer, codes + offset)
+        if self.rule.zero_point == "outside":
+            sums = torch.from_numpy(self.layer.rows.sum(axis=1, dtype=np.int64))
+            shape = (-1, *[1] * (self.source.weight.ndim - 2))
+            register = register - offset * sums.to(x.device).reshape(shape)
         return self.source.dequantize(register, scale).to(x.dtype)
+
+
+class _IntegerMatMul(_Counting):
+    """A product of two activations: one operand plays the weights, newly for each batch."""
+
+    source: QuantMatMul
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        a, b, scale = self.source.quantize(left, right)
+        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        many_a = a.expand(*batch, *a.shape[-2:]).flatten(0, -3) if batch else a[None]
+        many_b = b.expand(*batch, *b.shape[-2:]).flatten(0, -3) if batch else b[None]
+        products = [self._product(x, y) for x, y in zip(many_a, many_b, strict=True)]
+        register = torch.stack(products).reshape(*batch, a.shape[-2], b.shape[-1])
+        return (register.float() * scale).to(left.dtype)
+
+    def _product(self, x: Tensor, y: Tensor) -> Tensor:
+        """(M, K), (K, N) -> (M, N)."""
+        if not bool(y.isfinite().all()):
+            raise ModelError("inputs of an integer layer must be finite")
+        a, b = self.source.quantizers
+        layer = IntLayer(y.T.to(torch.int64).cpu().numpy(), weight_spec=b.spec, input_spec=a.spec)
+        return self.simulated(layer, x)
 
 
 def _freeze(name: str, module: QuantLayer) -> IntLayer:
@@ -118,26 +172,37 @@ def _freeze(name: str, module: QuantLayer) -> IntLayer:
         q = module.weight_quantizer(module.weight).cpu()
     if not bool(q.isfinite().all() and module.weight.isfinite().all()):
         raise ModelError(f"layer {name!r} has weights that are not finite")
+    integers = q.to(torch.int64)
+    preloaded = rule.zero_point == "preload"
     layer = IntLayer(
-        q.to(torch.int64),
+        integers,
         weight_spec=rule.weight_spec,
-        input_spec=rule.input_spec,
+        input_spec=rule.code_spec,
+        bias=-rule.offset * integers.flatten(1).sum(dim=1) if preloaded else None,
         **_geometry(module),
     )
     if rule.acc_bits is not None:
-        accumulator = Accumulator(rule.acc_bits)
-        low, high = bounds.running_extremes(layer.rows, layer.input_spec)
-        unsafe = np.flatnonzero(~bounds.fits(low, high, accumulator))
-        if unsafe.size:
-            channel = int(unsafe[0])
-            raise UnsafeLayerError(
-                f"layer {name!r} must fit the {rule.acc_bits}-bit register it was trained for:"
-                f" channel {channel} reaches [{low[channel]}, {high[channel]}], outside"
-                f" [{accumulator.min}, {accumulator.max}]"
-            )
+        _check_safe(name, layer, Accumulator(rule.acc_bits))
     return layer
 
 
+def _check_safe(name: str, layer: IntLayer, accumulator: Accumulator) -> None:
+    """Raise UnsafeLayerError if some input overflows the register."""
+    low, high = bounds.running_extremes(layer.rows, layer.input_spec, bias=layer.bias)
+    unsafe = np.flatnonzero(~bounds.fits(low, high, accumulator))
+    if unsafe.size:
+        channel = int(unsafe[0])
+        raise UnsafeLayerError(
+            f"layer {name!r} must fit the {accumulator.bits}-bit register it was trained for:"
+            f" channel {channel} reaches [{low[channel]}, {high[channel]}], outside"
+            f" [{accumulator.min}, {accumulator.max}]"
+        )
+
+
 def _geometry(module: QuantLayer) -> dict[str, Any]:
+    """Stride and the like; codes with a zero point are padded before they are multiplied."""
+    if not isinstance(module, QuantConv2d):
+        return {}
     names = ("stride", "padding", "dilation", "groups")
-    return {name: getattr(module, name) for name in names if isinstance(module, QuantConv2d)}
+    padded = {"padding": 0} if module.weight_quantizer.quantization.offset else {}
+    return {**{name: getattr(module, name) for name in names}, **padded}

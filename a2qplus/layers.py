@@ -8,7 +8,9 @@ transforms its inputs first (Winograd, as NNPACK's) rounds.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
+from math import prod
 from typing import Any
 
 import torch
@@ -17,17 +19,18 @@ from torch import Tensor, nn
 
 from a2qplus.methods import Quantization
 from a2qplus.quantizers import ActivationQuantizer, WeightQuantizer
-from accsim.errors import ModelError
+from accsim.errors import ModelError, ShapeError
+from accsim.spec import IntSpec
 
-__all__ = ["QuantConv2d", "QuantLayer", "QuantLinear", "quantized_layers"]
+__all__ = ["QuantConv2d", "QuantLayer", "QuantLinear", "QuantMatMul", "quantized_layers"]
+
+_STATE = 1  # version of what a layer's state tells beside its tensors
 
 
-def check_padding(layer: nn.Conv2d, name: str) -> None:
-    """Raise ModelError unless the convolution pads with zeros by numbers."""
+def check_padding_mode(layer: nn.Conv2d, name: str) -> None:
+    """Raise ModelError unless the convolution pads with zeros."""
     if layer.padding_mode != "zeros":
         raise ModelError(f"{name} must pad with zeros, not {layer.padding_mode!r}")
-    if layer.padding == "same":
-        raise ModelError(f'{name} must give its padding as numbers, not "same"')
 
 
 class QuantLayer(nn.Module, ABC):
@@ -40,6 +43,7 @@ class QuantLayer(nn.Module, ABC):
 
     def _quantize(self, quantization: Quantization) -> None:
         """Attach the quantizers and start them from the layer's present float weights."""
+        quantization.check_room()
         self.input_quantizer = ActivationQuantizer(quantization.input_spec)
         self.weight_quantizer = WeightQuantizer(len(self.weight), quantization)
         self.to(device=self.weight.device, dtype=self.weight.dtype)
@@ -55,9 +59,28 @@ class QuantLayer(nn.Module, ABC):
         with torch.autocast(x.device.type, enabled=False):
             codes, scale = self.input_quantizer(x)
             q = self.weight_quantizer(self.weight)
-            exact = self._exact_dtype()
+            rule, taps = self.weight_quantizer.quantization, self.weight[0].numel()
+            exact = _exact_dtype(taps * rule.weight_spec.magnitude * rule.input_spec.magnitude)
             sums = self.sum_products(codes.to(exact), q.to(exact))
             return self.dequantize(sums, scale).to(x.dtype)
+
+    def get_extra_state(self) -> Tensor:
+        """The rule that the integers follow, as JSON in bytes: a state holds tensors only."""
+        text = json.dumps(_identity(self.weight_quantizer.quantization))
+        return torch.tensor(list(text.encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Refuse a state of other integers: it would change what was chosen for this layer.
+
+        Raises: ModelError naming what differs.
+        """
+        found = json.loads(bytes(state.tolist()))
+        for name, wanted in _identity(self.weight_quantizer.quantization).items():
+            if found.get(name) != wanted:
+                raise ModelError(
+                    f"a state to load must be of {name} {wanted}, as the layer is, not of"
+                    f" {found.get(name)}"
+                )
 
     def dequantize(self, register: Tensor, input_scale: Tensor) -> Tensor:
         """Integer sums (N, C, ...) to float activations: times both scales, plus the bias."""
@@ -65,13 +88,6 @@ class QuantLayer(nn.Module, ABC):
         scale = (input_scale.double() * self.weight_quantizer.scale).float().reshape(shape)
         y = register.float() * scale
         return y if self.bias is None else y + self.bias.float().reshape(shape)
-
-    def _exact_dtype(self) -> torch.dtype:
-        """The narrowest float type that holds every sum this layer can make."""
-        rule = self.weight_quantizer.quantization
-        taps = self.weight[0].numel()
-        largest = taps * rule.weight_spec.magnitude * rule.input_spec.magnitude
-        return torch.float32 if largest <= 2**24 else torch.float64
 
 
 class QuantLinear(QuantLayer, nn.Linear):
@@ -96,11 +112,58 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
 
     def __init__(self, *args: Any, quantization: Quantization, **kwargs: Any) -> None:
         nn.Conv2d.__init__(self, *args, **kwargs)
-        check_padding(self, "QuantConv2d")
+        check_padding_mode(self, "QuantConv2d")
+        if isinstance(self.padding, str):
+            raise ModelError(f"QuantConv2d must give its padding as numbers, not {self.padding!r}")
         self._quantize(quantization)
 
     def sum_products(self, codes: Tensor, q: Tensor) -> Tensor:  # noqa: D102
         return F.conv2d(codes, q, None, self.stride, self.padding, self.dilation, self.groups)
+
+
+class QuantMatMul(nn.Module):
+    """`MatMul` with both operands quantized: its sums are bounded by their types alone.
+
+    Zero points are subtracted before the product. Shapes: (..., M, K), (..., K, N) -> (..., M, N).
+    """
+
+    def __init__(self, left: IntSpec, right: IntSpec) -> None:
+        super().__init__()
+        self.left_quantizer = ActivationQuantizer(left)
+        self.right_quantizer = ActivationQuantizer(right)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """The product of float activations, fake-quantized."""
+        with torch.autocast(left.device.type, enabled=False):
+            a, b, scale = self.quantize(left, right)
+            largest = a.shape[-1] * prod(one.spec.magnitude for one in self.quantizers)
+            exact = _exact_dtype(largest)
+            return (torch.matmul(a.to(exact), b.to(exact)).float() * scale).to(left.dtype)
+
+    @property
+    def quantizers(self) -> tuple[ActivationQuantizer, ActivationQuantizer]:
+        """Those of the left and the right operand."""
+        return self.left_quantizer, self.right_quantizer
+
+    def quantize(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Codes of both, and what one unit of their product is worth."""
+        if left.ndim < 2 or right.ndim < 2:
+            raise ShapeError("operands of a matrix product must have two dimensions or more")
+        a, left_scale = self.left_quantizer(left)
+        b, right_scale = self.right_quantizer(right)
+        return a, b, (left_scale.double() * right_scale).float()
+
+
+def _identity(rule: Quantization) -> dict[str, Any]:
+    """What decides which integers a layer can have, and the version of this list."""
+    names = ("method", "weight_bits", "acc_bits", "zero_point")
+    members = {name: getattr(rule, name) for name in names}
+    return {"version": _STATE, "input_spec": str(rule.input_spec), **members}
+
+
+def _exact_dtype(largest: int) -> torch.dtype:
+    """The narrower float type that holds every integer up to this size."""
+    return torch.float32 if largest <= 2**24 else torch.float64
 
 
 def quantized_layers(model: nn.Module) -> dict[str, QuantLayer]:

@@ -25,11 +25,12 @@ from a2qplus.functional import (
 from accsim._check import integer
 from accsim.bounds import l1_budget, sign_budgets, zero_centered_budget
 from accsim.errors import SpecError
-from accsim.spec import MAX_BITS, IntSpec, signed
+from accsim.spec import MAX_BITS, IntSpec, between, signed
 
-__all__ = ["METHODS", "STARTS", "Method", "Quantization"]
+__all__ = ["METHODS", "STARTS", "ZERO_POINTS", "Method", "Quantization"]
 
 STARTS = ("fit", "ep", "naive")
+ZERO_POINTS = ("subtract", "outside", "preload")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,13 @@ class Quantization:
     "ep" moves them to the nearest that the method represents (EP-init), and "fit" does so at the
     scale whose integers are then nearest to them, where the others take max|w|.
 
+    `input_spec` is the range of the inputs less their zero point z. `zero_point` tells where it is
+    subtracted from the stored codes: "subtract" before they are multiplied; "outside", where the
+    register sums raw codes and z·Σq is taken off the result; "preload", where it sums raw codes
+    from -z·Σq on. In the last two a padded tap is the code z.
+
     Raises: SpecError for an unknown word or bits out of range.
+    Source: the three lowerings are derived in docs/methods.md.
     """
 
     method: str
@@ -49,12 +56,17 @@ class Quantization:
     input_spec: IntSpec
     acc_bits: int | None = None
     start: str = "fit"
+    zero_point: str = "subtract"
 
     def __post_init__(self) -> None:
         _check_method(self.method, self.acc_bits)
         integer(self.weight_bits, "weight_bits", 2, 16)
         if self.start not in STARTS:
             raise SpecError(f"start must be one of {', '.join(STARTS)}, not {self.start!r}")
+        if self.zero_point not in ZERO_POINTS:
+            raise SpecError(
+                f"zero_point must be one of {', '.join(ZERO_POINTS)}, not {self.zero_point!r}"
+            )
         if not isinstance(self.input_spec, IntSpec) or self.input_spec.max < 1:
             raise SpecError(
                 f"input_spec must be an IntSpec that holds a positive input, not {self.input_spec}"
@@ -66,20 +78,50 @@ class Quantization:
         return signed(self.weight_bits, narrow=True)
 
     @property
+    def offset(self) -> int:
+        """The zero point of the codes that the register multiplies; 0 where it is subtracted."""
+        return 0 if self.zero_point == "subtract" else max(0, -self.input_spec.min)
+
+    @property
+    def code_spec(self) -> IntSpec:
+        """The range of the codes that the register multiplies."""
+        return between(self.input_spec.min + self.offset, self.input_spec.max + self.offset)
+
+    @property
+    def bounded_spec(self) -> IntSpec:
+        """The range of inputs whose exact sums are the register's.
+
+        A preloaded register that sums raw codes ends where one ends that sums inputs, and no
+        partial sum of either leaves what its final sums can reach.
+        """
+        return self.code_spec if self.zero_point == "outside" else self.input_spec
+
+    @property
     def register(self) -> dict[str, Any]:
         """What the quantizers of bounded methods are told."""
         return {
             "weight_bits": self.weight_bits,
             "acc_bits": self.acc_bits,
-            "input_spec": self.input_spec,
+            "input_spec": self.bounded_spec,
         }
 
     @property
     def budget(self) -> Fraction | None:
         """Largest l1-norm of a channel's integers, where the method learns a norm; else None."""
         rule = METHODS[self.method].budget
-        return (
-            None if rule is None or self.acc_bits is None else rule(self.acc_bits, self.input_spec)
+        if rule is None or self.acc_bits is None:
+            return None
+        return rule(self.acc_bits, self.bounded_spec)
+
+    def check_room(self) -> None:
+        """Raise SpecError, with the least width, if the method's only weight that fits is 0."""
+        method, spec = METHODS[self.method], self.bounded_spec
+        if self.acc_bits is None or method.has_room(self.acc_bits, spec):
+            return
+        least = next(p for p in range(2, MAX_BITS + 1) if method.has_room(p, spec))
+        raise SpecError(
+            f'acc_bits must be at least {least} for method "{self.method}" to have weights other'
+            f" than 0 with {spec.describe()} inputs, not {self.acc_bits}"
         )
 
 
@@ -108,6 +150,13 @@ class Method:
     centred: bool = False  # the norm is that of centred weights
     bounded: bool = True  # the integers fit a register
 
+    def has_room(self, acc_bits: int, spec: IntSpec) -> bool:
+        """Whether some weight of one unit fits a register of this width."""
+        if self.budget is not None:  # a unit of centred weights needs one of the other sign
+            return self.budget(acc_bits, spec) >= (2 if self.centred else 1)
+        budgets = sign_budgets(acc_bits, spec)
+        return bool(budgets.allow(1, 0) or budgets.allow(0, 1))
+
 
 def _budget(rule: Quantization) -> float:
     assert rule.budget is not None, "of methods that learn a norm"
@@ -116,7 +165,7 @@ def _budget(rule: Quantization) -> float:
 
 def _nearest_safe(rows: Tensor, rule: Quantization) -> Tensor:
     assert rule.acc_bits is not None, "checked when the rule was made"
-    return project_budget(rows, sign_budgets(rule.acc_bits, rule.input_spec))
+    return project_budget(rows, sign_budgets(rule.acc_bits, rule.bounded_spec))
 
 
 METHODS = {

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from a2qplus.convert import evaluating
+from a2qplus.attention import open_attention
 from a2qplus.functional import refill
 from a2qplus.layers import quantized_layers
+from a2qplus.modules import evaluating
+from a2qplus.observe import batches_of
 from accsim.errors import ModelError, ShapeError
 
 __all__ = ["correct_outputs", "refill_model"]
@@ -28,7 +30,7 @@ def refill_model(model: nn.Module, source: nn.Module) -> None:
 
     Raises: ModelError for a source that lacks a layer or has one of another shape.
     """
-    weights = _weights(source, model)
+    weights = _weights(open_attention(source), model)
     for name, layer in quantized_layers(model).items():
         quantizer = layer.weight_quantizer
         rule = quantizer.quantization
@@ -60,7 +62,8 @@ def correct_outputs(
     Raises: ModelError for another source or outputs that are not finite, ShapeError without inputs.
     Source: the bias is that of Nagel et al., arXiv 1906.04721, section 4.2; the factor is ours.
     """
-    batches = [calibration] if isinstance(calibration, Tensor) else list(calibration)
+    batches = list(batches_of(calibration))
+    source = open_attention(source)
     layers = quantized_layers(model)
     _weights(source, model)
     with evaluating(model), evaluating(source):

@@ -126,18 +126,21 @@ class ActivationQuantizer(nn.Module):
         return self.log2_scale.exp2()
 
     @torch.no_grad()
-    def calibrate(self, largest: float) -> None:
-        """Let the largest code stand for the magnitude `largest`."""
-        if not isfinite(largest):
-            raise ModelError(f"inputs to calibrate with must be finite, not up to {largest}")
-        scale = max(largest / self.spec.max, _SMALLEST_SCALE)
+    def calibrate(self, low: float, high: float) -> None:
+        """Let the codes reach from `low` to `high`, as far as there are codes of that sign."""
+        if not (isfinite(low) and isfinite(high)):
+            raise ModelError(f"inputs to calibrate with must be finite, not {low} to {high}")
+        below = low / self.spec.min if self.spec.min < 0 else 0.0
+        scale = max(high / self.spec.max, below, _SMALLEST_SCALE)
         self.log2_scale.fill_(torch.tensor(scale).log2())
         self.calibrated.fill_(True)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Integer-valued codes like x, with straight-through gradients, and their scale."""
-        if not self.calibrated and bool(x.any()):  # a batch of zeros tells no scale
-            self.calibrate(float(x.detach().abs().max()))
+        if not self.calibrated and x.numel():
+            low, high = (float(end) for end in x.detach().aminmax())
+            if max(high, 0) or (low and self.spec.signed):  # nothing but zeros tells no scale
+                self.calibrate(low, high)
         scale = self.scale.to(x.dtype) if x.dtype == torch.float64 else self.scale.float()
         x = x if x.dtype == torch.float64 else x.float()
         return round_nearest(x / scale).clamp(self.spec.min, self.spec.max), scale

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import fx, nn
 
-__all__ = ["first_and_last", "never_negative"]
+__all__ = ["graph_of", "never_negative", "order_of_calls"]
 
 # What never gives a negative number, whatever comes in.
 _POSITIVE: set[object] = {
@@ -41,17 +41,14 @@ _WRITES: set[object] = {
 }  # fmt: skip
 
 
-def first_and_last(model: nn.Module, layers: Mapping[str, nn.Module]) -> set[str]:
-    """The names of the first and the last of `layers` in the order of computation."""
-    graph = _graph(model)
-    calls = [] if graph is None else [str(node.target) for node in graph if node.target in layers]
-    order = calls or list(layers)
-    return {order[0], order[-1]}
+def order_of_calls(model: nn.Module, layers: Mapping[str, nn.Module]) -> list[str]:
+    """The names of the layers in the order in which the model calls them; none if it is unknown."""
+    return [str(node.target) for node in graph_of(model) or [] if node.target in layers]
 
 
 def never_negative(model: nn.Module, layers: Mapping[str, nn.Module]) -> set[str]:
     """The names of those `layers` whose every input the graph shows to be never negative."""
-    graph = _graph(model)
+    graph = graph_of(model)
     positive: set[fx.Node] = set()
     signs: dict[str, bool] = {}
     for node in graph or []:
@@ -67,9 +64,9 @@ def never_negative(model: nn.Module, layers: Mapping[str, nn.Module]) -> set[str
             positive.add(node)
         elif _in_place(node) and node.args:
             positive.discard(node.args[0])
-        if node.target in layers:
+        if node.target in layers and inputs:
             name = str(node.target)
-            signs[name] = signs.get(name, True) and inputs[0]
+            signs[name] = signs.get(name, True) and all(inputs)
     return {name for name, sign in signs.items() if sign}
 
 
@@ -85,7 +82,8 @@ def _constants_positive(node: fx.Node) -> bool:
     return min(numbers, default=0) >= 0 and not node.kwargs
 
 
-def _graph(model: nn.Module) -> list[fx.Node] | None:
+def graph_of(model: nn.Module) -> list[fx.Node] | None:
+    """The operations of a model in order; None if torch.fx cannot trace it."""
     try:
         return list(fx.Tracer().trace(model).nodes)
     except Exception:  # tracing runs the model's own code, which may fail in any way

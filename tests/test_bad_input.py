@@ -612,7 +612,7 @@ CASES = [
         lambda: quantized(nn.Sequential(nn.Linear(2, 2)), overrides={"*": {"bits": 9}}),
         SpecError,
         "overrides '*', layer '0': changes must be of method, weight_bits, act_bits, acc_bits, start,"
-        " not 'bits'",
+        " zero_point, not 'bits'",
     ),
     (
         "override of bits",
@@ -730,9 +730,9 @@ CASES = [
     ),
     (
         "model same padding",
-        lambda: quantized(nn.Sequential(nn.Conv2d(1, 1, 3, padding="same"))),
+        lambda: quantized(nn.Sequential(nn.Conv2d(1, 1, 2, padding="same"))),
         ModelError,
-        "layer '0' must give its padding as numbers, not \"same\"",
+        "layer '0': padding \"same\" must be equal on both sides, as of an odd kernel",
     ),
     (
         "freeze a float model",
@@ -780,7 +780,7 @@ CASES = [
         "signed inputs of one bit",
         lambda: quantized(nn.Sequential(nn.Linear(2, 2)), act_bits=1, edge_bits=None),
         SpecError,
-        "input_spec must be an IntSpec that holds a positive input, not INT1",
+        "layer '0': input_spec must be an IntSpec that holds a positive input, not INT1",
     ),
     (
         "bits vast",
