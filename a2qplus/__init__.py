@@ -5,22 +5,31 @@ from accsim.extras import require
 require("torch", extra="train", purpose="a2qplus")
 
 from a2qplus import functional  # noqa: E402
+from a2qplus.account import Known, Product, matmuls  # noqa: E402
+from a2qplus.attention import MatMul  # noqa: E402
 from a2qplus.convert import quantize_model  # noqa: E402
+from a2qplus.fold import fold_batch_norm  # noqa: E402
 from a2qplus.integer import IntegerNetwork, LayerOverflow, to_integer, to_layers  # noqa: E402
-from a2qplus.layers import QuantConv2d, QuantLinear  # noqa: E402
+from a2qplus.layers import QuantConv2d, QuantLinear, QuantMatMul  # noqa: E402
 from a2qplus.methods import Quantization  # noqa: E402
 from a2qplus.post import correct_outputs, refill_model  # noqa: E402
 from a2qplus.train import fit, penalty  # noqa: E402
 
 __all__ = [
     "IntegerNetwork",
+    "Known",
     "LayerOverflow",
+    "MatMul",
+    "Product",
     "QuantConv2d",
     "QuantLinear",
+    "QuantMatMul",
     "Quantization",
     "correct_outputs",
     "fit",
+    "fold_batch_norm",
     "functional",
+    "matmuls",
     "penalty",
     "quantize_model",
     "refill_model",

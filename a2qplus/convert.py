@@ -113,7 +113,7 @@ def _rules(
         narrow = [name for name, layer in layers.items() if _is_depthwise(layer)]
         rules |= dict.fromkeys(narrow, rule.replaced({"method": "a2q"}))
     if edge is not None:
-        order = list(seen) or order_of_calls(model, layers) or list(layers)
+        order = list(seen) or order_of_calls(model, layers)
         weighty = [name for name in order if isinstance(layers[name], nn.Linear | nn.Conv2d)]
         rules |= dict.fromkeys(weighty[:1] + weighty[-1:], edge)
     return rules

@@ -31,8 +31,8 @@ def to_layers(model: nn.Module) -> dict[str, IntLayer]:
     first takes its padding as codes among its inputs, and starts at its preload, if it has one, as
     a bias. Products of activations have no weights to freeze: `matmuls` lists them, too.
 
-    Raises: ModelError for a model without quantized layers or with weights that are not finite;
-    UnsafeLayerError naming the layer and channel that can overflow.
+    Raises: ModelError for a model without quantized layers, or with weights that are not finite or
+    that a hook computes; UnsafeLayerError naming the layer and channel that can overflow.
     """
     return {name: _freeze(name, module) for name, module in quantized_layers(model).items()}
 
@@ -167,6 +167,11 @@ class _IntegerMatMul(_Counting):
 
 
 def _freeze(name: str, module: QuantLayer) -> IntLayer:
+    if "weight" in vars(module):  # as torch's pruning leaves it, a step behind its parameters
+        raise ModelError(
+            f"layer {name!r} must hold its weight as a parameter, not as what a hook computes: make"
+            " pruning permanent first (torch.nn.utils.prune.remove)"
+        )
     rule = module.weight_quantizer.quantization
     with torch.no_grad():
         q = module.weight_quantizer(module.weight).cpu()

@@ -74,7 +74,10 @@ class QuantLayer(nn.Module, ABC):
 
         Raises: ModelError naming what differs.
         """
-        found = json.loads(bytes(state.tolist()))
+        try:
+            found = dict(json.loads(bytes(state.tolist())))
+        except (AttributeError, TypeError, ValueError):
+            raise ModelError("a state to load must tell the layer's rule, as JSON") from None
         for name, wanted in _identity(self.weight_quantizer.quantization).items():
             if found.get(name) != wanted:
                 raise ModelError(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from a2qplus.modules import evaluating
 from a2qplus.rules import Range
-from accsim.errors import ModelError, ShapeError
+from accsim.errors import DtypeError, ModelError, ShapeError
 
 __all__ = ["Seen", "batches_of", "observe"]
 
@@ -60,7 +60,9 @@ def batches_of(calibration: Tensor | Iterable[Tensor]) -> Iterable[Tensor]:
 
 
 def _run(model: nn.Module, batch: Tensor, name: str) -> None:
-    """Run the model. Raises: ShapeError or ModelError with the batch's name."""
+    """Run the model. Raises: DtypeError, ShapeError or ModelError with the batch's name."""
+    if not isinstance(batch, Tensor):
+        raise DtypeError(f"{name} must be a tensor, not a {type(batch).__name__}")
     if batch.is_floating_point() and not bool(batch.isfinite().all()):
         raise ModelError(f"{name} must hold finite numbers only")
     try:

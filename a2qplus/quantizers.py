@@ -32,6 +32,12 @@ class WeightQuantizer(nn.Module):
             None if quantization.budget is None else nn.Parameter(torch.zeros(channels))
         )
 
+    def extra_repr(self) -> str:
+        """What is shown of it."""
+        rule = self.quantization
+        register = "" if rule.acc_bits is None else f", {rule.acc_bits}-bit register"
+        return f"{rule.method}, {rule.weight_spec}{register}"
+
     @property
     def scale(self) -> Tensor:
         """Positive scale per channel, float64: what one integer step is worth."""
@@ -119,6 +125,10 @@ class ActivationQuantizer(nn.Module):
         self.spec = spec
         self.log2_scale = nn.Parameter(torch.zeros(()))
         self.register_buffer("calibrated", torch.tensor(False))
+
+    def extra_repr(self) -> str:
+        """What is shown of it."""
+        return str(self.spec)
 
     @property
     def scale(self) -> Tensor:

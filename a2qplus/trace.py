@@ -42,8 +42,10 @@ _WRITES: set[object] = {
 
 
 def order_of_calls(model: nn.Module, layers: Mapping[str, nn.Module]) -> list[str]:
-    """The names of the layers in the order in which the model calls them; none if it is unknown."""
-    return [str(node.target) for node in graph_of(model) or [] if node.target in layers]
+    """The layers' names in the order of their calls, or of registration if not all are seen."""
+    graph = graph_of(model) or []
+    calls = [str(node.target) for node in graph if node.target in layers]
+    return calls if set(calls) == set(layers) else list(layers)
 
 
 def never_negative(model: nn.Module, layers: Mapping[str, nn.Module]) -> set[str]:
@@ -85,6 +87,14 @@ def _constants_positive(node: fx.Node) -> bool:
 def graph_of(model: nn.Module) -> list[fx.Node] | None:
     """The operations of a model in order; None if torch.fx cannot trace it."""
     try:
-        return list(fx.Tracer().trace(model).nodes)
+        return list(_Tracer().trace(model).nodes)
     except Exception:  # tracing runs the model's own code, which may fail in any way
         return None
+
+
+class _Tracer(fx.Tracer):
+    """One that does not look into our own modules, as it does not into torch's."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        ours = type(module).__module__.partition(".")[0] == __package__
+        return ours or bool(super().is_leaf_module(module, name))

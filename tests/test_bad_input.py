@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from a2qplus import functional, quantize_model, to_integer, to_layers
+from a2qplus import Quantization, QuantMatMul, functional, quantize_model, to_integer, to_layers
 from accsim import (
     Accumulator,
     IntLayer,
@@ -50,6 +50,14 @@ def quantized(model, **how):
 
 V = torch.ones(2, 3)
 S = torch.ones(2)
+
+
+class Exponential(nn.Module):
+    """A float operation that leaves the range of floats."""
+
+    def forward(self, x):
+        """Like x."""
+        return x.exp()
 
 
 def a2q(v=V, scale=S, norm=S, weight_bits=4, acc_bits=12, input_spec=unsigned(4)):
@@ -619,6 +627,85 @@ CASES = [
         lambda: quantized(nn.Linear(2, 2), overrides={"*": {"acc_bits": 9}}),
         SpecError,
         "overrides '*', layer '': method \"base\" bounds nothing, so acc_bits must be None",
+    ),
+    (
+        "model zero point",
+        lambda: quantized(nn.Linear(2, 2), zero_point="add"),
+        SpecError,
+        "zero_point must be None or one of subtract, outside, preload, not 'add'",
+    ),
+    (
+        "model zero point without data",
+        lambda: quantized(nn.Sequential(nn.Linear(2, 2)), zero_point="outside"),
+        ModelError,
+        "layer '0': a zero point must come from calibration data that reach the layer",
+    ),
+    (
+        "model layer of an unknown type",
+        lambda: quantized(nn.Sequential(nn.Linear(2, 2), nn.Conv1d(1, 1, 2))),
+        ModelError,
+        "layer '1' must be a plain Linear or Conv2d, not Conv1d; overrides={'1': None} leaves it in"
+        " float",
+    ),
+    (
+        "model recurrent layer",
+        lambda: quantized(nn.LSTM(2, 2)),
+        ModelError,
+        "layer '' must be a plain Linear or Conv2d, not LSTM; overrides={'': None} leaves it in float",
+    ),
+    (
+        "register without room",
+        lambda: quantized(
+            nn.Sequential(nn.Linear(2, 2)), acc_bits=5, method="a2q", act_bits=6, edge_bits=None
+        ),
+        SpecError,
+        "layer '0': acc_bits must be at least 7 for method \"a2q\" to have weights other than 0 with"
+        " INT6 [-32, 31] inputs, not 5",
+    ),
+    (
+        "calibration with NaN",
+        lambda: quantized(nn.Linear(2, 2), calibration=[V[:, :2], V[:, :2] / 0 * 0]),
+        ModelError,
+        "calibration batch 1 must hold finite numbers only",
+    ),
+    (
+        "calibration of a wrong shape",
+        lambda: quantized(nn.Linear(2, 2), calibration=V),
+        ShapeError,
+        "calibration batch 0, of shape (2, 3), must run through the model: mat1 and mat2 shapes"
+        " cannot be multiplied (2x3 and 2x2)",
+    ),
+    (
+        "calibration that is no tensor",
+        lambda: quantized(nn.Linear(2, 2), calibration=[[1.0, 2.0]]),
+        DtypeError,
+        "calibration batch 0 must be a tensor, not a list",
+    ),
+    (
+        "inputs that become infinite",
+        lambda: quantized(
+            nn.Sequential(Exponential(), nn.Linear(2, 2)), calibration=V[:, :2] * 1e9
+        ),
+        ModelError,
+        "inputs of layer '1' to calibrate with must be finite",
+    ),
+    (
+        "product of vectors",
+        lambda: QuantMatMul(unsigned(4), signed(4))(V[0], V),
+        ShapeError,
+        "operands of a matrix product must have two dimensions or more",
+    ),
+    (
+        "rule zero point",
+        lambda: Quantization("base", 4, unsigned(4), zero_point="add"),
+        SpecError,
+        "zero_point must be one of subtract, outside, preload, not 'add'",
+    ),
+    (
+        "override that is no mapping",
+        lambda: quantized(nn.Linear(2, 2), overrides={"*": 8}),
+        SpecError,
+        "overrides '*', layer '': changes must be a mapping or None, not 8",
     ),
     (
         "channel not there",

@@ -1,0 +1,104 @@
+"""Attention in modules computes what torch's does."""
+
+import pytest
+import torch
+from torch import nn
+
+from a2qplus.attention import Attention, open_attention
+from accsim.errors import ModelError
+
+E, HEADS = 12, 2
+CASES = {
+    "batch first": {"batch_first": True},
+    "batch second": {},
+    "without bias": {"bias": False},
+    "other keys": {"kdim": 5, "vdim": 7, "batch_first": True},
+}
+
+
+def operands(options, batch=4):
+    """Queries, keys and values."""
+    torch.manual_seed(1)
+    widths = (E, options.get("kdim", E), options.get("vdim", E))
+    shapes = [(batch, length, width) for length, width in zip((5, 6, 6), widths, strict=True)]
+    found = [torch.randn(shape) for shape in shapes]
+    return found if options.get("batch_first") else [x.transpose(0, 1) for x in found]
+
+
+@pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+def test_as_torch(options):
+    """Outputs and weights, with every kind of mask, with and without a batch."""
+    torch.manual_seed(0)
+    source = nn.MultiheadAttention(E, HEADS, **options).eval()
+    ours = Attention(source)
+    assert not ours.training
+    x = operands(options)
+    causal = torch.ones(5, 6).tril().logical_not()
+    padded = torch.arange(6).expand(4, 6) >= torch.tensor([6, 5, 3, 2])[:, None]
+    for how in (
+        {},
+        {"need_weights": False},
+        {"average_attn_weights": False},
+        {"attn_mask": causal},
+        {"attn_mask": causal, "is_causal": True, "need_weights": False},
+        {"attn_mask": torch.randn(5, 6)},
+        {"attn_mask": torch.randn(4 * HEADS, 5, 6)},
+        {"key_padding_mask": padded},
+        {"key_padding_mask": padded, "attn_mask": causal},
+        {"key_padding_mask": torch.randn(4, 6)},
+    ):
+        for wanted, found in zip(source(*x, **how), ours(*x, **how), strict=True):
+            if wanted is None:
+                assert found is None
+            else:
+                torch.testing.assert_close(found, wanted)
+    axis = 0 if options.get("batch_first") else 1
+    alone = [one.select(axis, 2) for one in x]
+    for wanted, found in zip(source(*alone), ours(*alone), strict=True):
+        torch.testing.assert_close(found, wanted)
+    wanted = source(*alone, key_padding_mask=padded[2])[0]
+    torch.testing.assert_close(ours(*alone, key_padding_mask=padded[2])[0], wanted)
+
+
+def test_in_torch_s_encoder_and_decoder():
+    """Nothing goes past the modules, in eval mode and with padding either."""
+    torch.manual_seed(0)
+    source = nn.Transformer(E, HEADS, 2, 2, 16, batch_first=True, dropout=0.0).eval()
+    ours = open_attention(source)
+    assert not any(type(module) is nn.MultiheadAttention for module in ours.modules())
+    assert any(type(module) is nn.MultiheadAttention for module in source.modules())
+    x, y = torch.randn(3, 5, E), torch.randn(3, 4, E)
+    padded = torch.arange(5).expand(3, 5) >= torch.tensor([5, 4, 2])[:, None]
+    calls = []
+    for module in ours.modules():
+        if isinstance(module, Attention):
+            module.q_proj.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        how = {"src_key_padding_mask": padded, "memory_key_padding_mask": padded}
+        found = ours(x, y, **how)
+        torch.backends.mha.set_fastpath_enabled(False)  # which warns, for the reference
+        try:
+            torch.testing.assert_close(found, source(x, y, **how))
+        finally:
+            torch.backends.mha.set_fastpath_enabled(True)
+    assert len(calls) == 2 + 2 * 2
+
+
+def test_dropout_is_that_of_training():
+    """Off in eval mode, on in training."""
+    ours = Attention(nn.MultiheadAttention(E, HEADS, dropout=0.5, batch_first=True))
+    x = torch.randn(2, 5, E)
+    assert not torch.equal(ours(x, x, x)[0], ours(x, x, x)[0])
+    ours.eval()
+    assert torch.equal(ours(x, x, x)[0], ours(x, x, x)[0])
+
+
+def test_what_is_not_taken_over():
+    """Options that add keys, and a causal hint without a mask, are refused."""
+    text = r"^layer '0': attention must be without add_bias_kv and add_zero_attn$"
+    for option in ("add_bias_kv", "add_zero_attn"):
+        with pytest.raises(ModelError, match=text):
+            open_attention(nn.Sequential(nn.MultiheadAttention(E, HEADS, **{option: True})))
+    x = torch.randn(5, E)
+    with pytest.raises(ModelError, match=r"^is_causal must come with an attn_mask$"):
+        Attention(nn.MultiheadAttention(E, HEADS))(x, x, x, is_causal=True)
