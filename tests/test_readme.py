@@ -1,4 +1,4 @@
-"""The README's examples run, and say what comes out; public names are the documented ones."""
+"""The examples of the documents run, and say what comes out; public names are documented."""
 
 import re
 from pathlib import Path
@@ -10,16 +10,21 @@ import accsim
 import verification
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = {
+    f"{path.name} {number}": block
+    for path in DOCUMENTS
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), re.S), 1)
+}
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=range(1, len(BLOCKS) + 1))
-def test_readme_examples(block, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+def test_examples(block, tmp_path, monkeypatch, capsys):
     """Each block runs by itself in an empty folder and prints what its comments say, figures
     of speed ("e.g.") excepted.
     """
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "README.md", "exec"), {})
+    exec(compile(block, "example", "exec"), {})
     expected = re.findall(r"^print\(.*\)  # (.*)$", block, flags=re.M)
     assert expected
     printed = capsys.readouterr().out.splitlines()
@@ -30,8 +35,8 @@ def test_readme_examples(block, tmp_path, monkeypatch, capsys):
 
 def test_the_three_uses_are_there():
     """Simulate, attack, measure: three blocks of at most five lines after the imports."""
-    assert len(BLOCKS) >= 3
-    for block in BLOCKS[:3]:
+    for number in (1, 2, 3):
+        block = BLOCKS[f"README.md {number}"]
         lines = [
             line for line in block.splitlines() if line and not line.startswith(("from", "import"))
         ]

@@ -123,6 +123,8 @@ def test_the_least_register_is_named():
         ("a2q+", signed(8), 9),
         ("budget", signed(8), 8),
         ("budget", between(-1, 6), 4),
+        ("budget", between(-1, 8), 4),  # -1 fits, 1 does not
+        ("a2q+", between(-1, 5), 4),  # 1 fits, 1 and -1 do not
         ("base", unsigned(4), None),
     ):
         if least is None:
@@ -130,7 +132,8 @@ def test_the_least_register_is_named():
             continue
         layer = QuantLinear(3, 2, quantization=Quantization(method, 4, spec, least, "ep"))
         with torch.no_grad():
-            layer.weight.copy_(torch.tensor([[9.0, -9.0 if method == "a2q+" else 0.0, 0.0]]))
+            other = -9.0 if method == "a2q+" else 0.0
+            layer.weight.copy_(torch.tensor([[9.0, other, 0.0], [-9.0, -other, 0.0]]))
             if layer.weight_quantizer.log2_norm is not None:
                 layer.weight_quantizer.log2_norm.fill_(9)
         assert to_layers(nn.Sequential(layer))["0"].weight.any()
