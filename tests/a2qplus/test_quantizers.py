@@ -6,8 +6,8 @@ from torch import nn
 
 from a2qplus import penalty
 from a2qplus.methods import METHODS, Quantization
-from a2qplus.quantizers import WeightQuantizer
-from accsim import bounds, unsigned
+from a2qplus.quantizers import ActivationQuantizer, WeightQuantizer
+from accsim import between, bounds, signed, unsigned
 
 
 def test_ep_init():
@@ -83,3 +83,32 @@ def test_penalty_counts_what_is_above_the_budget():
     assert quantizer.log2_norm.grad[0] == 0
     assert quantizer.log2_norm.grad[1] > 0
     assert penalty(nn.Linear(1, 1)).item() == 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "low", "high", "scale"),
+    [
+        (signed(4), -8.0, 1.0, 1.0),
+        (signed(4), -1.0, 14.0, 2.0),
+        (between(-3, 12), -6.0, 6.0, 2.0),
+        (between(-3, 12), -1.0, 24.0, 2.0),
+        (unsigned(4), -99.0, 15.0, 1.0),  # what no code stands for tells nothing
+    ],
+)
+def test_codes_reach_what_was_seen(spec, low, high, scale):
+    """The end that needs the coarser step decides, of the ends that have codes."""
+    quantizer = ActivationQuantizer(spec)
+    quantizer(torch.tensor([low, high]))
+    assert quantizer.calibrated
+    assert quantizer.scale.item() == scale
+
+
+@pytest.mark.parametrize(("spec", "calibrated"), [(signed(4), True), (unsigned(4), False)])
+def test_only_inputs_with_codes_tell_a_scale(spec, calibrated):
+    """A batch without positive inputs calibrates where negative ones have codes."""
+    quantizer = ActivationQuantizer(spec)
+    for x in (torch.zeros(3), torch.zeros(0)):
+        quantizer(x)
+        assert not quantizer.calibrated
+    quantizer(torch.tensor([-2.0, 0.0]))
+    assert bool(quantizer.calibrated) is calibrated

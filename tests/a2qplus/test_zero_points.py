@@ -24,6 +24,7 @@ def test_ranges_from_data():
         (-2.0, 1.0): between(-10, 5),
         (-3.0, 0.0): between(-14, 1),
         (-3.0, -1.0): between(-14, 1),
+        (-3.0, -3.0): between(-14, 1),
         (-1e-9, 5.0): between(0, 15),
     }.items():
         assert rule.inputs(seen, positive=False) == spec
