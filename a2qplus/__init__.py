@@ -10,9 +10,10 @@ from a2qplus.integer import IntegerNetwork, LayerOverflow, to_integer, to_layers
 from a2qplus.layers import QuantConv2d, QuantLinear  # noqa: E402
 from a2qplus.methods import Quantization  # noqa: E402
 from a2qplus.post import correct_outputs, refill_model  # noqa: E402
-from a2qplus.train import fit, penalty  # noqa: E402
+from a2qplus.train import Epoch, fit, parameter_groups, penalty  # noqa: E402
 
 __all__ = [
+    "Epoch",
     "IntegerNetwork",
     "LayerOverflow",
     "QuantConv2d",
@@ -21,6 +22,7 @@ __all__ = [
     "correct_outputs",
     "fit",
     "functional",
+    "parameter_groups",
     "penalty",
     "quantize_model",
     "refill_model",

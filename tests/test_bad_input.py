@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from a2qplus import functional, quantize_model, to_integer, to_layers
+from a2qplus import fit, functional, parameter_groups, quantize_model, to_integer, to_layers
 from accsim import (
     Accumulator,
     IntLayer,
@@ -57,6 +57,14 @@ def a2q(v=V, scale=S, norm=S, weight_bits=4, acc_bits=12, input_spec=unsigned(4)
     return functional.quantize_a2q_plus(
         v, scale, norm, weight_bits=weight_bits, acc_bits=acc_bits, input_spec=input_spec
     )
+
+
+def trained(model=None, x=None, y=None, **how):
+    """A model trained on two rows, one thing changed."""
+    x = torch.ones(2, 2) if x is None else x
+    y = torch.zeros(2, dtype=torch.int64) if y is None else y
+    model = nn.Linear(2, 2) if model is None else model
+    fit(model, x, y, **{"epochs": 1, "learning_rate": 0.1, "seed": 0} | how)
 
 
 CASES = [
@@ -799,6 +807,72 @@ CASES = [
         lambda: IntSpec.parse("[-0, 007]"),
         SpecError,
         'IntSpec text must be like "INT4", "UINT8" (1 to 62 bits) or "[-7, 8]", not \'[-0, 007]\'',
+    ),
+    (
+        "epochs",
+        lambda: trained(epochs=-1),
+        SpecError,
+        "epochs must be an integer from 0 to 2147483647, not -1",
+    ),
+    (
+        "batch",
+        lambda: trained(batch=0),
+        SpecError,
+        "batch must be an integer from 1 to 2147483647, not 0",
+    ),
+    (
+        "learning rate a word",
+        lambda: trained(learning_rate="fast"),
+        SpecError,
+        "learning_rate must be a finite number of at least 0, not 'fast'",
+    ),
+    (
+        "learning rate NaN",
+        lambda: trained(learning_rate=float("nan")),
+        SpecError,
+        "learning_rate must be a finite number of at least 0, not nan",
+    ),
+    (
+        "learning rate vast",
+        lambda: trained(learning_rate=10**5000),
+        SpecError,
+        "learning_rate must be a finite number of at least 0, not one of over 1000 bits",
+    ),
+    (
+        "penalty weight a bool",
+        lambda: trained(penalty_weight=True),
+        SpecError,
+        "penalty_weight must be a finite number of at least 0, not True",
+    ),
+    (
+        "weight decay below 0",
+        lambda: parameter_groups(nn.Linear(2, 2), weight_decay=-0.1),
+        SpecError,
+        "weight_decay must be a finite number of at least 0, not -0.1",
+    ),
+    (
+        "training seed",
+        lambda: trained(seed=-1),
+        SpecError,
+        "seed must be an integer from 0 to 9223372036854775807, not -1",
+    ),
+    (
+        "nothing to train",
+        lambda: trained(nn.Flatten()),
+        ModelError,
+        "the model must hold parameters to train",
+    ),
+    (
+        "classes of other images",
+        lambda: trained(y=torch.zeros(3, dtype=torch.int64)),
+        ShapeError,
+        "x and y must hold as many, at least one, not 2 and 3",
+    ),
+    (
+        "no images",
+        lambda: trained(x=torch.ones(0, 2), y=torch.zeros(0, dtype=torch.int64)),
+        ShapeError,
+        "x and y must hold as many, at least one, not 0 and 0",
     ),
 ]
 

@@ -151,7 +151,7 @@ def _train(
             epochs=epochs,
             learning_rate=3e-3,
             seed=seed,
-            on_epoch=lambda: progress.advance(task),
+            on_epoch=lambda _: progress.advance(task),
         )
         return model
 
