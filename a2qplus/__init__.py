@@ -10,6 +10,8 @@ from a2qplus.integer import IntegerNetwork, LayerOverflow, to_integer, to_layers
 from a2qplus.layers import QuantConv2d, QuantLinear  # noqa: E402
 from a2qplus.methods import Quantization  # noqa: E402
 from a2qplus.post import correct_outputs, refill_model  # noqa: E402
+from a2qplus.prepare import float_network, quantized_network, recipe_data  # noqa: E402
+from a2qplus.recipe import Recipe, read_recipe  # noqa: E402
 from a2qplus.train import Epoch, fit, parameter_groups, penalty  # noqa: E402
 
 __all__ = [
@@ -19,12 +21,17 @@ __all__ = [
     "QuantConv2d",
     "QuantLinear",
     "Quantization",
+    "Recipe",
     "correct_outputs",
     "fit",
+    "float_network",
     "functional",
     "parameter_groups",
     "penalty",
     "quantize_model",
+    "quantized_network",
+    "read_recipe",
+    "recipe_data",
     "refill_model",
     "to_integer",
     "to_layers",
