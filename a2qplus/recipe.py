@@ -153,8 +153,8 @@ def _training(**options: Any) -> dict[str, Any]:
     """The options of fit that were given, checked beside the defaults of the others."""
     defaults = {name: option.default for name, option in signature(fit).parameters.items()}
     names = signature(check_training).parameters
-    checked = check_training(**{name: options.get(name, defaults[name]) for name in names})
-    return {name: checked[name] for name in options}
+    check_training(**{name: options.get(name, defaults[name]) for name in names})
+    return options
 
 
 def _table(
