@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -177,17 +178,25 @@ def test_the_same_command_again_trains_nothing(command, folder):
     assert f"Accuracy on 40 test inputs: float {shares[0]}, quantized {shares[1]}" in text
 
 
-def test_the_recipe_of_the_docs(command, tmp_path):
-    """As it is, but for the number of epochs."""
+def test_the_docs(command, tmp_path, monkeypatch, capsys):
+    """The recipe, but for the number of epochs; the code, which reads its results at last."""
+    monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / "digits.toml").read_text()
     assert text.count("epochs = 15") == 2
-    path = tmp_path / "digits.toml"
-    path.write_text(text.replace("epochs = 15", "epochs = 2"))
-    code, printed, _ = command("train", path, "--out", tmp_path / "digits", "--json")
+    Path("short.toml").write_text(text.replace("epochs = 15", "epochs = 2"))
+    code, printed, _ = command("train", "short.toml", "--out", "digits", "--json")
     told = json.loads(printed)
     assert (code, told["verdict"], told["test_inputs"]) == (0, "proved", 360)
     assert {layer["acc_bits"] for layer in told["layers"].values()} == {8}
     assert told["float_accuracy"] > 0.7
+    page = (ROOT / "docs" / "training.md").read_text()
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", page, flags=re.S):
+        exec(block, names)
+    assert capsys.readouterr().out.count("Epoch(number=") == 3
+    data = names["data"]
+    share = accuracy(names["model"].eval(), data.test_x, data.test_y)
+    assert share == told["quantized_accuracy"]
 
 
 def run(folder, **environment):
