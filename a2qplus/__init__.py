@@ -5,7 +5,7 @@ from accsim.extras import require
 require("torch", extra="train", purpose="a2qplus")
 
 from a2qplus import functional  # noqa: E402
-from a2qplus.account import Known, Product, matmuls  # noqa: E402
+from a2qplus.account import Product, matmuls  # noqa: E402
 from a2qplus.attention import MatMul  # noqa: E402
 from a2qplus.convert import quantize_model  # noqa: E402
 from a2qplus.fold import fold_batch_norm  # noqa: E402
@@ -13,11 +13,13 @@ from a2qplus.integer import IntegerNetwork, LayerOverflow, to_integer, to_layers
 from a2qplus.layers import QuantConv2d, QuantLinear, QuantMatMul  # noqa: E402
 from a2qplus.methods import Quantization  # noqa: E402
 from a2qplus.post import correct_outputs, refill_model  # noqa: E402
-from a2qplus.train import fit, penalty  # noqa: E402
+from a2qplus.prepare import float_network, quantized_network, recipe_data  # noqa: E402
+from a2qplus.recipe import Recipe, read_recipe  # noqa: E402
+from a2qplus.train import Epoch, fit, parameter_groups, penalty  # noqa: E402
 
 __all__ = [
+    "Epoch",
     "IntegerNetwork",
-    "Known",
     "LayerOverflow",
     "MatMul",
     "Product",
@@ -25,13 +27,19 @@ __all__ = [
     "QuantLinear",
     "QuantMatMul",
     "Quantization",
+    "Recipe",
     "correct_outputs",
     "fit",
+    "float_network",
     "fold_batch_norm",
     "functional",
     "matmuls",
+    "parameter_groups",
     "penalty",
     "quantize_model",
+    "quantized_network",
+    "read_recipe",
+    "recipe_data",
     "refill_model",
     "to_integer",
     "to_layers",

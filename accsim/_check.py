@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from operator import index
 from typing import Any
 
@@ -16,10 +17,22 @@ def integer(value: object, what: str, low: int, high: int) -> int:
     """`value` as a Python int in [low, high]; bools and floats are not integers."""
     number = value if type(value) is int else _index(value)
     if number is None or not low <= number <= high:
-        vast = number is not None and number.bit_length() > 1000  # Python prints no such number
-        shown = "one of over 1000 bits" if vast else repr(value)
-        raise SpecError(f"{what} must be an integer from {low} to {high}, not {shown}")
+        raise SpecError(f"{what} must be an integer from {low} to {high}, not {_shown(value)}")
     return number
+
+
+def real(value: object, what: str) -> float:
+    """`value` as a finite float of at least 0; bools and words are not numbers."""
+    number = isinstance(value, float | int) and not isinstance(value, bool)
+    if not number or not 0 <= value <= sys.float_info.max:  # type: ignore[operator]
+        raise SpecError(f"{what} must be a finite number of at least 0, not {_shown(value)}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _shown(value: object) -> str:
+    number = _index(value)
+    vast = number is not None and number.bit_length() > 1000  # Python prints no such number
+    return "one of over 1000 bits" if vast else repr(value)
 
 
 def whole(value: object, what: str) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 __all__ = [
     "AccsimError",
+    "CheckpointError",
     "DtypeError",
     "HostWidthError",
     "LayerFileError",
     "MissingExtraError",
     "ModelError",
     "RangeError",
+    "RecipeError",
     "ShapeError",
     "SpecError",
     "UnsafeLayerError",
@@ -46,6 +48,14 @@ class LayerFileError(AccsimError, ValueError):
 
 class ModelError(AccsimError, ValueError):
     """A torch model that cannot be quantized or frozen as it stands."""
+
+
+class CheckpointError(AccsimError, ValueError):
+    """A file of tensors that is damaged, is something else, or belongs to another run or model."""
+
+
+class RecipeError(AccsimError, ValueError):
+    """A training recipe, or what it names, that is not as it must be."""
 
 
 class UnsafeLayerError(AccsimError, ValueError):

@@ -35,10 +35,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from a2qplus import correct_outputs, fit, quantize_model, refill_model, to_layers
+from a2qplus.data import split_digits
 from a2qplus.train import accuracy
 from accsim import Accumulator
 from verification import Verdict, decide
-from verification.demo import split_digits
 
 METHODS = ("a2q", "a2q+", "budget")
 BITS = (6, 7, 8, 9, 10, 11, 12)

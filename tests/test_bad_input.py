@@ -1,11 +1,24 @@
 """Bad input: each class is one typed error, its whole text pinned."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from a2qplus import Quantization, QuantMatMul, functional, quantize_model, to_integer, to_layers
+from a2qplus import (
+    Quantization,
+    QuantMatMul,
+    fit,
+    functional,
+    parameter_groups,
+    quantize_model,
+    read_recipe,
+    to_integer,
+    to_layers,
+)
 from accsim import (
     Accumulator,
     IntLayer,
@@ -25,6 +38,7 @@ from accsim.errors import (
     HostWidthError,
     ModelError,
     RangeError,
+    RecipeError,
     ShapeError,
     SpecError,
 )
@@ -66,6 +80,31 @@ def a2q(v=V, scale=S, norm=S, weight_bits=4, acc_bits=12, input_spec=unsigned(4)
         v, scale, norm, weight_bits=weight_bits, acc_bits=acc_bits, input_spec=input_spec
     )
 
+
+def trained(model=None, x=None, y=None, **how):
+    """A model trained on two rows, one thing changed."""
+    x = torch.ones(2, 2) if x is None else x
+    y = torch.zeros(2, dtype=torch.int64) if y is None else y
+    model = nn.Linear(2, 2) if model is None else model
+    fit(model, x, y, **{"epochs": 1, "learning_rate": 0.1, "seed": 0} | how)
+
+
+RECIPE = (Path(__file__).parents[1] / "docs" / "digits.toml").read_text()
+
+
+def recipe(old="", new="", text=None):
+    """The recipe of the docs read, one line of it changed."""
+    assert text is not None or RECIPE.count(old) == 1, "the line to change must be there once"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "r.toml"
+        path.write_text(RECIPE.replace(old, new) if text is None else text, encoding="latin-1")
+        read_recipe(path)
+
+
+QUANTIZATION_KEYS = (
+    "weight_bits, act_bits, acc_bits, method, edge_bits, start, zero_point, overrides"
+)
+TRAINING_KEYS = "epochs, learning_rate, batch, penalty_weight, weight_decay"
 
 CASES = [
     (
@@ -886,6 +925,265 @@ CASES = [
         lambda: IntSpec.parse("[-0, 007]"),
         SpecError,
         'IntSpec text must be like "INT4", "UINT8" (1 to 62 bits) or "[-7, 8]", not \'[-0, 007]\'',
+    ),
+    (
+        "epochs",
+        lambda: trained(epochs=-1),
+        SpecError,
+        "epochs must be an integer from 0 to 2147483647, not -1",
+    ),
+    (
+        "batch",
+        lambda: trained(batch=0),
+        SpecError,
+        "batch must be an integer from 1 to 2147483647, not 0",
+    ),
+    (
+        "learning rate a word",
+        lambda: trained(learning_rate="fast"),
+        SpecError,
+        "learning_rate must be a finite number of at least 0, not 'fast'",
+    ),
+    (
+        "learning rate NaN",
+        lambda: trained(learning_rate=float("nan")),
+        SpecError,
+        "learning_rate must be a finite number of at least 0, not nan",
+    ),
+    (
+        "learning rate vast",
+        lambda: trained(learning_rate=10**5000),
+        SpecError,
+        "learning_rate must be a finite number of at least 0, not one of over 1000 bits",
+    ),
+    (
+        "penalty weight a bool",
+        lambda: trained(penalty_weight=True),
+        SpecError,
+        "penalty_weight must be a finite number of at least 0, not True",
+    ),
+    (
+        "weight decay below 0",
+        lambda: parameter_groups(nn.Linear(2, 2), weight_decay=-0.1),
+        SpecError,
+        "weight_decay must be a finite number of at least 0, not -0.1",
+    ),
+    (
+        "training seed",
+        lambda: trained(seed=-1),
+        SpecError,
+        "seed must be an integer from 0 to 9223372036854775807, not -1",
+    ),
+    (
+        "nothing to train",
+        lambda: trained(nn.Flatten()),
+        ModelError,
+        "the model must hold parameters to train",
+    ),
+    (
+        "classes of other images",
+        lambda: trained(y=torch.zeros(3, dtype=torch.int64)),
+        ShapeError,
+        "x and y must hold as many, at least one, not 2 and 3",
+    ),
+    (
+        "no images",
+        lambda: trained(x=torch.ones(0, 2), y=torch.zeros(0, dtype=torch.int64)),
+        ShapeError,
+        "x and y must hold as many, at least one, not 0 and 0",
+    ),
+    (
+        "recipe no file",
+        lambda: read_recipe("none.toml"),
+        RecipeError,
+        "none.toml cannot be read: No such file or directory",
+    ),
+    (
+        "recipe not TOML",
+        lambda: recipe(text="seed 0"),
+        RecipeError,
+        "r.toml must be a TOML file: Expected '=' after a key in a key/value pair (at line 1, column 6)",
+    ),
+    (
+        "recipe not UTF-8",
+        lambda: recipe(text="# \xff"),
+        RecipeError,
+        "r.toml must be a TOML file: 'utf-8' codec can't decode byte 0xff in position 2: invalid start byte",
+    ),
+    (
+        "recipe key unknown",
+        lambda: recipe("seed = 0", "seed = 0\nsede = 1"),
+        RecipeError,
+        "r.toml: keys of the recipe must be of seed, data, network, quantization,"
+        " quantized_training, float_training, not 'sede'",
+    ),
+    (
+        "recipe seed missing",
+        lambda: recipe("seed = 0", ""),
+        RecipeError,
+        "r.toml: the recipe must have seed; its keys are seed, data, network, quantization,"
+        " quantized_training, float_training",
+    ),
+    (
+        "recipe seed",
+        lambda: recipe("seed = 0", "seed = -1"),
+        RecipeError,
+        "r.toml: seed must be an integer from 0 to 9223372036854775807, not -1",
+    ),
+    (
+        "recipe seed a bool",
+        lambda: recipe("seed = 0", "seed = true"),
+        RecipeError,
+        "r.toml: the recipe seed must be an integer, not True",
+    ),
+    (
+        "recipe table a number",
+        lambda: recipe(
+            text="seed = 0\nnetwork = 3\n"
+            + RECIPE[RECIPE.index("[float") :]
+            + "[data]\nsource = 'digits'"
+        ),
+        RecipeError,
+        "r.toml: the recipe network must be a table, not 3",
+    ),
+    (
+        "recipe data key",
+        lambda: recipe("source =", "sauce ="),
+        RecipeError,
+        "r.toml: keys of [data] must be of source, not 'sauce'",
+    ),
+    (
+        "recipe data of another kind",
+        lambda: recipe('"digits"', '"my.csv"'),
+        RecipeError,
+        "r.toml: [data] source must be \"digits\" or an .npz file, not 'my.csv'",
+    ),
+    (
+        "recipe network key",
+        lambda: recipe("hidden =", "layers ="),
+        RecipeError,
+        "r.toml: keys of [network] must be of model, hidden, checkpoint, not 'layers'",
+    ),
+    (
+        "recipe network missing",
+        lambda: recipe('model = "mlp"', ""),
+        RecipeError,
+        "r.toml: [network] must have model; its keys are model, hidden, checkpoint",
+    ),
+    (
+        "recipe network word",
+        lambda: recipe('"mlp"', '"resnet"'),
+        RecipeError,
+        'r.toml: [network] model must be "mlp", "cnn" or "module:function", not \'resnet\'',
+    ),
+    (
+        "recipe network function",
+        lambda: recipe('"mlp"', '"resnet:18"'),
+        RecipeError,
+        'r.toml: [network] model must be "mlp", "cnn" or "module:function", not \'resnet:18\'',
+    ),
+    (
+        "recipe network without layers",
+        lambda: recipe("hidden = [96, 96]", ""),
+        RecipeError,
+        "r.toml: [network] hidden must hold the sizes of the hidden layers of mlp",
+    ),
+    (
+        "recipe network size",
+        lambda: recipe("[96, 96]", "[96, 0.5]"),
+        RecipeError,
+        "r.toml: [network] sizes in hidden must be an integer from 1 to 1048576, not 0.5",
+    ),
+    (
+        "recipe network size alone",
+        lambda: recipe("[96, 96]", "96"),
+        RecipeError,
+        "r.toml: [network] hidden must be an array, not 96",
+    ),
+    (
+        "recipe network of one's own with sizes",
+        lambda: recipe('"mlp"', '"a:b"'),
+        RecipeError,
+        "r.toml: [network] hidden must be absent where a:b makes the network",
+    ),
+    (
+        "recipe trained and loaded",
+        lambda: recipe("hidden =", 'checkpoint = "a.pt"\nhidden ='),
+        RecipeError,
+        "r.toml: the recipe must have either [float_training] or checkpoint in [network]",
+    ),
+    (
+        "recipe penalty in float",
+        lambda: recipe("learning_rate = 2e-3", "learning_rate = 2e-3\npenalty_weight = 1"),
+        RecipeError,
+        "r.toml: keys of [float_training] must be of epochs, learning_rate, batch, weight_decay,"
+        " not 'penalty_weight'",
+    ),
+    (
+        "recipe training key",
+        lambda: recipe("learning_rate = 5e-3", "lr = 5e-3"),
+        RecipeError,
+        f"r.toml: keys of [quantized_training] must be of {TRAINING_KEYS}, not 'lr'",
+    ),
+    (
+        "recipe training missing",
+        lambda: recipe("learning_rate = 5e-3", ""),
+        RecipeError,
+        f"r.toml: [quantized_training] must have learning_rate; its keys are {TRAINING_KEYS}",
+    ),
+    (
+        "recipe training a word",
+        lambda: recipe("2e-3", '"fast"'),
+        RecipeError,
+        "r.toml: [float_training] learning_rate must be a number, not 'fast'",
+    ),
+    (
+        "recipe training not finite",
+        lambda: recipe("2e-3", "nan"),
+        RecipeError,
+        "r.toml: [float_training] learning_rate must be a finite number of at least 0, not nan",
+    ),
+    (
+        "recipe batch",
+        lambda: recipe("5e-3", "5e-3\nbatch = 0"),
+        RecipeError,
+        "r.toml: [quantized_training] batch must be an integer from 1 to 2147483647, not 0",
+    ),
+    (
+        "recipe quantization key",
+        lambda: recipe("acc_bits =", "acc_bit ="),
+        RecipeError,
+        f"r.toml: keys of [quantization] must be of {QUANTIZATION_KEYS}, not 'acc_bit'",
+    ),
+    (
+        "recipe quantization calibration",
+        lambda: recipe("acc_bits =", "calibration ="),
+        RecipeError,
+        f"r.toml: keys of [quantization] must be of {QUANTIZATION_KEYS}, not 'calibration'",
+    ),
+    (
+        "recipe quantization missing",
+        lambda: recipe("weight_bits = 4", ""),
+        RecipeError,
+        f"r.toml: [quantization] must have weight_bits; its keys are {QUANTIZATION_KEYS}",
+    ),
+    (
+        "recipe quantization a word",
+        lambda: recipe("acc_bits = 8", 'acc_bits = "eight"'),
+        RecipeError,
+        "r.toml: [quantization] acc_bits must be an integer or \"none\", not 'eight'",
+    ),
+    (
+        "recipe quantization none",
+        lambda: recipe("act_bits = 4", 'act_bits = "none"'),
+        RecipeError,
+        "r.toml: [quantization] act_bits must be an integer, not 'none'",
+    ),
+    (
+        "recipe overrides",
+        lambda: recipe("acc_bits = 8", "overrides = 8"),
+        RecipeError,
+        'r.toml: [quantization] overrides must be a table or "none", not 8',
     ),
 ]
 

@@ -18,9 +18,12 @@ ALLOWED = {
 }
 # Modules that need an extra, and import it only inside the functions that do.
 WHEN_USED = {
+    "a2qplus/data.py": {"sklearn"},
+    "a2qplus/recipe.py": {"tomllib"},  # of the standard library from Python 3.11 on
     "verification/bench.py": {"numba"},
-    "verification/demo.py": {"torch", "a2qplus", "sklearn"},
+    "verification/demo.py": {"torch", "a2qplus"},
     "verification/plot.py": {"matplotlib"},
+    "verification/training.py": {"torch", "a2qplus"},
 }
 
 

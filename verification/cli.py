@@ -15,7 +15,7 @@ from rich.progress import track
 
 import accsim
 from accsim import spec
-from accsim.errors import AccsimError, LayerFileError
+from accsim.errors import AccsimError, LayerFileError, UnsafeLayerError
 from accsim.files import read_array, read_arrays, write_arrays
 from accsim.layer import IntLayer
 from accsim.simulate import plan_for, simulate
@@ -173,6 +173,29 @@ def demo(
 
 
 @app.command()
+def train(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="A .toml file; docs/digits.toml is one.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of this run: new, or to go on in.")],
+    as_json: AsJson = False,
+) -> None:
+    """Train as a recipe says, and prove each layer. After Ctrl-C the same command goes on."""
+    from verification import training
+
+    try:
+        content, verdict = training.train(recipe, out, quiet=as_json)
+    except KeyboardInterrupt:
+        print("accsim: interrupted; the same command goes on", file=sys.stderr)  # noqa: T201
+        raise
+    if as_json:
+        _print_json(content)
+    else:
+        training.print_result(content, out, Console(highlight=False))
+    raise typer.Exit(0 if verdict is None else EXIT[verdict])
+
+
+@app.command()
 def bench(
     m: Annotated[int, typer.Option(help="Inputs.")] = 256,
     n: Annotated[int, typer.Option(help="Output channels.")] = 256,
@@ -209,6 +232,9 @@ def main() -> None:
         code = app(standalone_mode=False) or 0
     except typer.TyperException as error:
         code = _complain(error.format_message())
+    except UnsafeLayerError as error:  # a layer that was to fit its register, refuted
+        _complain(str(error))
+        code = EXIT[Verdict.REFUTED]
     except AccsimError as error:
         code = _complain(str(error))
     except OSError as error:

@@ -5,18 +5,13 @@ Needs the extras "train" and "plot". The data are the 1,797 handwritten digits o
 
 from __future__ import annotations
 
-import platform
-from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-import accsim
 from accsim._check import integer
 from accsim.errors import SpecError
 from accsim.extras import require
@@ -29,26 +24,16 @@ from verification.demo_report import print_demo
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from a2qplus.data import Data
     from accsim.layer import IntLayer
 
-__all__ = ["run_demo", "split_digits"]
+__all__ = ["run_demo"]
 
 SCHEMA = "accsim.demo/1"
 OPERAND_BITS = 4  # of weights and activations
 SWEEP = range(6, 21)  # register widths
 WIDE = 32  # a register that none of these layers can overflow
-TEST_IMAGES = 360
 NETWORKS = ("plain", "a2q+")
-
-
-@dataclass(frozen=True, slots=True)
-class Digits:
-    """Images (B, 1, 8, 8) from 0 to 1 and their digits (B,), to train on and to test on."""
-
-    train_x: Tensor
-    train_y: Tensor
-    test_x: Tensor
-    test_y: Tensor
 
 
 def run_demo(out: Path, *, bits: int, seed: int, quick: bool, console: Console) -> dict[str, Any]:
@@ -62,6 +47,8 @@ def run_demo(out: Path, *, bits: int, seed: int, quick: bool, console: Console) 
     if bits not in SWEEP:
         raise SpecError(f"demo bits must be from {SWEEP[0]} to {SWEEP[-1]}, not {bits}")
     integer(seed, "demo seed", 0, 2**63 - 1)
+    from a2qplus.data import split_digits
+
     out.mkdir(parents=True, exist_ok=True)
     digits = split_digits(seed, quick=quick)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -76,7 +63,7 @@ def run_demo(out: Path, *, bits: int, seed: int, quick: bool, console: Console) 
     same = {name: _identical(model, digits.test_x, bits) for name, model in models.items()}
     content = {
         "schema": SCHEMA,
-        "versions": _versions(),
+        "versions": report.versions("numpy", "numba", "torch", "scikit-learn"),
         "seed": seed,
         "quick": quick,
         "bits": bits,
@@ -101,42 +88,14 @@ def run_demo(out: Path, *, bits: int, seed: int, quick: bool, console: Console) 
     return content
 
 
-def split_digits(seed: int, *, quick: bool = False) -> Digits:
-    """The digits, shuffled by a seed: 360 to test on, the others to train on; few if quick."""
-    import torch
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    x = torch.tensor(data.images / 16, dtype=torch.float32)[:, None]
-    y = torch.tensor(data.target)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    test, train = order[:TEST_IMAGES], order[TEST_IMAGES:]
-    if quick:
-        test, train = test[:60], train[:600]
-    return Digits(x[train], y[train], x[test], y[test])
-
-
-def _network() -> nn.Module:
-    from torch import nn
-
-    def block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
-        conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-        return [conv, nn.BatchNorm2d(outputs), nn.ReLU()]
-
-    layers = [*block(1, 16, 1), *block(16, 32, 2), *block(32, 32, 2), nn.Flatten()]
-    names = [f"{kind}{i}" for i in (1, 2, 3) for kind in ("conv", "norm", "relu")] + ["flat"]
-    return nn.Sequential(
-        OrderedDict([*zip(names, layers, strict=True), ("linear", nn.Linear(128, 10))])
-    )
-
-
 def _train(
-    digits: Digits, bits: int, seed: int, quick: bool, progress: Progress
+    digits: Data, bits: int, seed: int, quick: bool, progress: Progress
 ) -> tuple[float, dict[str, nn.Module]]:
     """The float network's accuracy, and both quantized networks trained on from it."""
     import torch
 
     from a2qplus import fit, quantize_model
+    from a2qplus.networks import cnn
     from a2qplus.train import accuracy
 
     epochs = 2 if quick else 15
@@ -151,13 +110,13 @@ def _train(
             epochs=epochs,
             learning_rate=3e-3,
             seed=seed,
-            on_epoch=lambda: progress.advance(task),
+            on_epoch=lambda _: progress.advance(task),
         )
         return model
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = _network()
+        network: nn.Module = cnn((1, 8, 8), 10, (16, 32, 32))
     network = trained(network, "float")
     methods = {"plain": ("base", None), "a2q+": ("a2q+", bits)}
     models = {}
@@ -175,7 +134,7 @@ def _train(
     return accuracy(network, digits.test_x, digits.test_y), models
 
 
-def _sweep(name: str, model: nn.Module, digits: Digits, progress: Progress) -> list[dict[str, Any]]:
+def _sweep(name: str, model: nn.Module, digits: Data, progress: Progress) -> list[dict[str, Any]]:
     """Accuracy and overflows on all test images for each width and overflow rule."""
     from a2qplus import to_integer
     from a2qplus.train import accuracy
@@ -243,17 +202,12 @@ def _inputs(model: nn.Module, x: Tensor) -> dict[str, Any]:
     return seen
 
 
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("numpy", "numba", "torch", "scikit-learn")}
-    return {"accsim": accsim.__version__, "python": platform.python_version(), **packages}
-
-
 def _write(
     out: Path,
     content: dict[str, Any],
     frozen: Mapping[str, Mapping[str, IntLayer]],
     models: Mapping[str, nn.Module],
-    digits: Digits,
+    digits: Data,
 ) -> None:
     from verification.plot import accuracy_plot
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+import accsim
 from accsim.arith import reduce
 from accsim.bounds import data_type_bits
 from accsim.files import atomically
@@ -30,6 +33,7 @@ __all__ = [
     "table",
     "verdict_json",
     "verdict_table",
+    "versions",
     "witness_json",
     "witness_table",
     "write_json",
@@ -181,6 +185,12 @@ def accumulator_json(accumulator: Accumulator) -> Json:
         "overflow": str(accumulator.overflow),
         "signed": accumulator.signed,
     }
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Of the toolkit, of Python and of the packages that results depend on."""
+    own = {"accsim": accsim.__version__, "python": platform.python_version()}
+    return own | {name: version(name) for name in packages}
 
 
 def write_json(path: Path, content: Json) -> None:

@@ -369,7 +369,7 @@ def test_training_is_reproducible_and_learns():
             calibration=x,
         )
         ticks = []
-        fit(model, x, y, epochs=15, learning_rate=1e-2, seed=5, on_epoch=lambda: ticks.append(1))
+        fit(model, x, y, epochs=15, learning_rate=1e-2, seed=5, on_epoch=ticks.append)
         assert len(ticks) == 15
         return model
 

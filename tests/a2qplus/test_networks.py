@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
-from a2qplus import Known, MatMul, fit, matmuls, quantize_model, to_integer, to_layers
+from a2qplus import MatMul, fit, matmuls, quantize_model, to_integer, to_layers
+from a2qplus.account import Known
 from accsim import Accumulator, bounds
 from accsim.errors import ModelError
 from verification import Verdict, decide

@@ -20,20 +20,6 @@ MIXED = IntLayer([[[[1, -2]]]], weight_spec=signed(4), input_spec=between(2, 5),
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
-    """Run the command line in this process: (exit code, standard output, standard error)."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["accsim", *map(str, words)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        printed = capsys.readouterr()
-        return stopped.value.code, printed.out, printed.err
-
-    return run
-
-
-@pytest.fixture
 def folder(tmp_path):
     """Two layers in a folder."""
     (tmp_path / "net").mkdir()
@@ -125,7 +111,7 @@ def test_run_simulates(command, folder):
 
 def test_help_fits_one_screen(command):
     """--help for the command and each subcommand; the version."""
-    for words in ([], ["verify"], ["run"], ["bench"], ["demo"]):
+    for words in ([], ["verify"], ["run"], ["bench"], ["demo"], ["train"]):
         code, out, _ = command(*words, "--help")
         assert code == 0
         assert "Usage" in out
