@@ -130,12 +130,15 @@ def _recipe(
     if (float_training is None) == (made.checkpoint is None):
         raise RecipeError("the recipe must have either [float_training] or checkpoint in [network]")
     floats = ("penalty_weight", *_OURS)  # nothing is bounded there
+    how = _arguments(quantization, "[quantization]", quantize_model, ("calibration",))
+    if "overrides" in how:
+        how["overrides"] = _without_words(how["overrides"])
     return Recipe(
         file=file,
         seed=integer(seed, "seed", 0, 2**63 - 1),
         data=_table(data, "data", _source),
         network=made,
-        quantization=_arguments(quantization, "[quantization]", quantize_model, ("calibration",)),
+        quantization=how,
         float_training=None
         if float_training is None
         else _table(float_training, "float_training", _training, fit, floats),
@@ -208,7 +211,7 @@ def _value(value: Any, name: str, hint: Any) -> Any:
     if forms and not fits:
         words = " or ".join(words for _, words in forms)
         raise RecipeError(f"{name} must be {words}, not {value!r}")
-    return tuple(value) if isinstance(value, list) else _without_words(value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _without_words(value: Any) -> Any:
