@@ -46,6 +46,27 @@ def test_exactness():
     assert all(name in printed for name in kernels) or not host().dot_bytes
 
 
+def test_guarantee(tmp_path):
+    """300 layers: none refuted, most channels put to the test, and every broken twin is caught."""
+    made = tmp_path / "guarantee.json"
+    assert "0 refuted, by to_layers, decide" in run("guarantee.py", "--layers", 300, "--json", made)
+    counts = json.loads(made.read_text())
+    whole = counts["whole"]
+    assert (whole["layers"], whole["refuted"]) == (300, [])
+    kinds = {"a2q", "a2q+", "budget", "linear", "conv2d groups=1", "conv2d groups=4"}
+    kinds |= {"fit", "ep", "naive"} | {f"torch.{t}" for t in ("float64", "float16", "bfloat16")}
+    assert all(whole["kinds"][kind] > 20 for kind in kinds)
+    assert whole["of"]["not zero"] > 0.6 * whole["channels"]
+    assert whole["of"]["use over 90 %"] > 0.1 * whole["channels"]
+    assert whole["of"]["would not fit if rounded to nearest"] > 0.2 * whole["channels"]
+    assert whole["of"]["decided in the quantizers, in every call"] > whole["channels"]
+    assert whole["of"]["made zeros there"] == 0
+    assert len(counts["twins"]) == 4
+    for twin in counts["twins"].values():
+        assert twin["layers"] > 80
+        assert 5 < len(twin["refuted"]) < twin["layers"]
+
+
 def test_accuracy_goes_on_where_it_stopped(tmp_path):
     """A line that was cut off is passed over, and its run is done again."""
     code = """
