@@ -67,6 +67,24 @@ def test_guarantee(tmp_path):
         assert 5 < len(twin["refuted"]) < twin["layers"]
 
 
+def test_beside_brevitas_says_what_it_needs():
+    """Without brevitas: one line with the pip command."""
+    code = """
+import runpy, sys
+sys.modules["brevitas"] = None
+sys.path.insert(0, sys.argv[1])
+runpy.run_path(sys.argv[1] + "/beside_brevitas.py", run_name="__main__")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, FOLDER], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "benchmarks/beside_brevitas.py needs brevitas:"
+        " pip install -c constraints.txt brevitas==0.13.4\n"
+    )
+
+
 def test_accuracy_goes_on_where_it_stopped(tmp_path):
     """A line that was cut off is passed over, and its run is done again."""
     code = """
