@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 DEMO := accsim-demo
 
-.PHONY: demo test check bench exactness accuracy clean
+.PHONY: demo test check bench exactness accuracy guarantee clean
 
 demo: $(READY)  ## train digits to fit a narrow register, prove it, simulate it
 	$(BIN)/accsim demo --out $(DEMO)
@@ -25,6 +25,9 @@ exactness: $(READY)  ## ten million random cases through every kernel (a few min
 
 accuracy: $(READY)  ## every method at every width, five seeds (40 minutes; goes on where it stopped)
 	$(BIN)/python benchmarks/accuracy.py --out accuracy
+
+guarantee: $(READY)  ## ten thousand quantized layers decided three ways, and broken twins (ten minutes)
+	$(BIN)/python benchmarks/guarantee.py
 
 # Built anew only when the pins change; torch goes first, alone, so that the pin chooses it.
 $(READY): constraints.txt pyproject.toml

@@ -54,7 +54,7 @@ def quantize_a2q(
 
     q = clip(trunc(v / ‖v‖₁ · min(g / s, T))), w = s·q, with T = `bounds.l1_budget`. The integers
     always fit the register; a channel of zeros stays zeros. Finite parameters give no NaN, neither
-    in values nor in gradients.
+    in values nor in gradients, as long as float64 holds the sum of a channel's |v|.
 
     Shapes: v (C, ...), scale and norm C entries -> q like v, float64, integer-valued; w like v in
     v's dtype (q is exact, w is rounded to that dtype).

@@ -19,7 +19,7 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from itertools import product
@@ -182,7 +182,13 @@ def read(path: Path) -> list[dict]:
     return found
 
 
-def train_all(path: Path, all_kinds: list[tuple], seeds: int) -> list[dict]:
+def train_all(
+    path: Path,
+    all_kinds: list[tuple],
+    seeds: int,
+    *,
+    work: Callable[[Run], dict[str, object]] = carry_out,
+) -> list[dict]:
     """Every run that is not in the file yet, by all cores."""
     total = len(all_kinds) * (len(WAYS) + seeds - 1)
     workers = min(os.cpu_count() or 1, 8)
@@ -193,7 +199,7 @@ def train_all(path: Path, all_kinds: list[tuple], seeds: int) -> list[dict]:
     ):
         task = progress.add_task("training", total=total, completed=len(read(path)))
         while runs := list(remaining(all_kinds, read(path), seeds)):
-            for record in pool.imap_unordered(carry_out, sorted(runs, key=lambda r: r.seed)):
+            for record in pool.imap_unordered(work, sorted(runs, key=lambda r: r.seed)):
                 file.write(json.dumps(record) + "\n")
                 file.flush()
                 progress.advance(task)

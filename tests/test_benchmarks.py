@@ -46,6 +46,45 @@ def test_exactness():
     assert all(name in printed for name in kernels) or not host().dot_bytes
 
 
+def test_guarantee(tmp_path):
+    """300 layers: none refuted, most channels put to the test, and every broken twin is caught."""
+    made = tmp_path / "guarantee.json"
+    assert "0 refuted, by to_layers, decide" in run("guarantee.py", "--layers", 300, "--json", made)
+    counts = json.loads(made.read_text())
+    whole = counts["whole"]
+    assert (whole["layers"], whole["refuted"]) == (300, [])
+    kinds = {"a2q", "a2q+", "budget", "linear", "conv2d groups=1", "conv2d groups=4"}
+    kinds |= {"fit", "ep", "naive"} | {f"torch.{t}" for t in ("float64", "float16", "bfloat16")}
+    assert all(whole["kinds"][kind] > 20 for kind in kinds)
+    assert whole["of"]["not zero"] > 0.6 * whole["channels"]
+    assert whole["of"]["use over 90 %"] > 0.1 * whole["channels"]
+    assert whole["of"]["would not fit if rounded to nearest"] > 0.2 * whole["channels"]
+    assert whole["of"]["decided in the quantizers, in every call"] > whole["channels"]
+    assert whole["of"]["made zeros there"] == 0
+    assert len(counts["twins"]) == 4
+    for twin in counts["twins"].values():
+        assert twin["layers"] > 80
+        assert 5 < len(twin["refuted"]) < twin["layers"]
+
+
+def test_beside_brevitas_says_what_it_needs():
+    """Without brevitas: one line with the pip command."""
+    code = """
+import runpy, sys
+sys.modules["brevitas"] = None
+sys.path.insert(0, sys.argv[1])
+runpy.run_path(sys.argv[1] + "/beside_brevitas.py", run_name="__main__")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, FOLDER], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "benchmarks/beside_brevitas.py needs brevitas:"
+        " pip install -c constraints.txt brevitas==0.13.4\n"
+    )
+
+
 def test_accuracy_goes_on_where_it_stopped(tmp_path):
     """A line that was cut off is passed over, and its run is done again."""
     code = """
