@@ -18,6 +18,7 @@ from a2qplus.layers import QuantLayer, QuantMatMul
 from a2qplus.modules import evaluating
 from accsim import bounds
 from accsim.layer import IntLayer
+from accsim.spec import IntSpec
 
 __all__ = ["Known", "Product", "matmuls"]
 
@@ -47,15 +48,17 @@ class Known(str, Enum):
 class Product:
     """One matrix product, all its calls together.
 
-    `name` is the module that computes it, `operation` what it is. `taps` is the length of its
-    longest sum and `macs` how many products it added; `acc_bits` the register it was made for, and
-    `least_bits` the least that no input overflows. None where nothing is known.
+    `name` is the module that computes it, `operation` what it is, `operands` the ranges of what it
+    multiplies: inputs and weights, or two activations. `taps` is the length of its longest sum and
+    `macs` how many products it added; `acc_bits` the register it was made for, and `least_bits` the
+    least that no input overflows. None where nothing is known.
     """
 
     name: str
     operation: str
     known: Known
     calls: int
+    operands: tuple[IntSpec, IntSpec] | None = None
     taps: int | None = None
     macs: int | None = None
     acc_bits: int | None = None
@@ -96,11 +99,12 @@ def _product(calls: list[_Call], layers: Mapping[str, IntLayer]) -> Product:
     macs = sum(call.taps * call.outputs for call in calls)
     if isinstance(module, QuantMatMul):
         left, right = (quantizer.spec for quantizer in module.quantizers)
-        least = bounds.data_type_bits(taps, right, left)
-        return Product(name, operation, Known.TYPES, len(calls), taps, macs, None, least)
-    layer, register = layers[name], module.weight_quantizer.quantization.acc_bits
-    least = int(bounds.least_bits(layer.rows, layer.input_spec, bias=layer.bias).max())
-    return Product(name, operation, Known.WEIGHTS, len(calls), taps, macs, register, least)
+        known, register, least = Known.TYPES, None, bounds.data_type_bits(taps, right, left)
+    else:
+        layer, register = layers[name], module.weight_quantizer.quantization.acc_bits
+        left, right, known = layer.input_spec, layer.weight_spec, Known.WEIGHTS
+        least = int(bounds.least_bits(layer.rows, left, bias=layer.bias).max())
+    return Product(name, operation, known, len(calls), (left, right), taps, macs, register, least)
 
 
 @contextmanager

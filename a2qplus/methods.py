@@ -113,16 +113,22 @@ class Quantization:
             return None
         return rule(self.acc_bits, self.bounded_spec)
 
-    def check_room(self) -> None:
-        """Raise SpecError, with the least width, if the method's only weight that fits is 0."""
+    @property
+    def least_acc_bits(self) -> int | None:
+        """The least register in which the method has weights other than 0; None without one."""
+        if self.acc_bits is None:
+            return None
         method, spec = METHODS[self.method], self.bounded_spec
-        if self.acc_bits is None or method.has_room(self.acc_bits, spec):
-            return
-        least = next(p for p in range(2, MAX_BITS + 1) if method.has_room(p, spec))
-        raise SpecError(
-            f'acc_bits must be at least {least} for method "{self.method}" to have weights other'
-            f" than 0 with {spec.describe()} inputs, not {self.acc_bits}"
-        )
+        return next(bits for bits in range(2, MAX_BITS + 1) if method.has_room(bits, spec))
+
+    def check_room(self) -> None:
+        """Raise SpecError, with the least width, if the only weight that fits is 0."""
+        least = self.least_acc_bits
+        if self.acc_bits is not None and least is not None and self.acc_bits < least:
+            raise SpecError(
+                f'acc_bits must be at least {least} for method "{self.method}" to have weights'
+                f" other than 0 with {self.bounded_spec.describe()} inputs, not {self.acc_bits}"
+            )
 
 
 def _check_method(method: str, acc_bits: int | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from a2qplus import QuantConv2d, Quantization, QuantLinear
 from a2qplus.layers import QuantLayer
-from a2qplus.methods import STARTS
+from a2qplus.methods import STARTS, ZERO_POINTS
 from accsim import IntSpec, between, bounds, signed, unsigned
 
 METHODS = ("a2q", "a2q+", "budget")  # case I is of method I modulo 3
@@ -87,10 +88,12 @@ def draw(seed: int, index: int) -> QuantLayer:
         least = max(least, spec.magnitude.bit_length() + 2)
         most = bounds.data_type_bits(taps, signed(weight_bits, narrow=True), spec)
     bits = int(rng.integers(least, min(max(most, least), BITS[1]) + 1))
-    start = str(rng.choice(STARTS))
+    start, zero_point = str(rng.choice(STARTS)), str(rng.choice(ZERO_POINTS))
+    rule = Quantization(method, weight_bits, spec, bits, start, zero_point)
+    rule = replace(rule, acc_bits=max(bits, rule.least_acc_bits or 0))  # with room for a weight
     # made in the quickest way first, for weights that are not kept
-    layer = make(Quantization(method, weight_bits, spec, bits, "naive"), dtype)
-    layer.weight_quantizer.quantization = Quantization(method, weight_bits, spec, bits, start)
+    layer = make(replace(rule, start="naive"), dtype)
+    layer.weight_quantizer.quantization = rule
     weights = draw_weights(rng, len(layer.weight), taps, dtype).reshape(layer.weight.shape)
     with torch.no_grad():
         layer.weight.copy_(layer.weight_quantizer.initialize(weights))

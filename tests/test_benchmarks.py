@@ -54,6 +54,7 @@ def test_guarantee(tmp_path):
     whole = counts["whole"]
     assert (whole["layers"], whole["refuted"]) == (300, [])
     kinds = {"a2q", "a2q+", "budget", "linear", "conv2d groups=1", "conv2d groups=4"}
+    kinds |= {"zero point outside", "zero point preload"}
     kinds |= {"fit", "ep", "naive"} | {f"torch.{t}" for t in ("float64", "float16", "bfloat16")}
     assert all(whole["kinds"][kind] > 20 for kind in kinds)
     assert whole["of"]["not zero"] > 0.6 * whole["channels"]

@@ -25,6 +25,7 @@ from verification.decide import Report, Verdict, decide
 if TYPE_CHECKING:
     from torch import nn
 
+    from a2qplus import Product
     from a2qplus.data import Data
     from a2qplus.recipe import Recipe
     from a2qplus.train import Epoch
@@ -46,7 +47,14 @@ def train(path: Path, out: Path, *, quiet: bool) -> tuple[report.Json, Verdict |
     MissingExtraError; KeyboardInterrupt, after which the same call goes on.
     """
     require("torch", extra="train", purpose="accsim train")
-    from a2qplus import float_network, quantized_network, read_recipe, recipe_data, to_layers
+    from a2qplus import (
+        float_network,
+        matmuls,
+        quantized_network,
+        read_recipe,
+        recipe_data,
+        to_layers,
+    )
     from a2qplus.train import accuracy
 
     recipe = read_recipe(path)
@@ -56,6 +64,7 @@ def train(path: Path, out: Path, *, quiet: bool) -> tuple[report.Json, Verdict |
     _claim(out, path, recipe)
     model = _trained(recipe, source, data, out, quiet=quiet)
     layers = to_layers(model)
+    products = matmuls(model, data.test_x[:1])
     registers = _registers(model)
     reports = {
         name: decide(layers[name], Accumulator(bits))
@@ -73,19 +82,28 @@ def train(path: Path, out: Path, *, quiet: bool) -> tuple[report.Json, Verdict |
         "quantized_accuracy": accuracy(model, data.test_x, data.test_y),
         "verdict": None if verdict is None else str(verdict),
         "layers": _layers_json(layers, registers, reports),
+        "products": [_product_json(product) for product in products],
     }
     _write(out, content, source, model, layers)
     return content, verdict
 
 
 def print_result(content: report.Json, out: Path, console: Console) -> None:
-    """Accuracy, and one row for each layer: its operands, its register, and the verdict."""
+    """Accuracy, and one row for each matrix product: operands, register, and what is known."""
     title = f"{escape(str(out))}: proof for every input, each layer in its own register"
-    made = report.table(title, "layer", "taps", "input", "weight", "register", "least", "verdict")
-    for name, layer in content["layers"].items():
-        cells = (layer[key] for key in ("taps", "input", "weight", "acc_bits", "least_bits"))
-        shown = ("any" if cell is None else str(cell) for cell in cells)
-        made.add_row(escape(name), *shown, layer["verdict"] or "not asked")
+    made = report.table(title, "product", "taps", "input", "weight", "register", "least", "verdict")
+    for product in content["products"]:
+        operands = product["operands"] or ("float", "float")
+        figures = (product[key] for key in ("acc_bits", "least_bits"))
+        register, least = ("any" if figure is None else str(figure) for figure in figures)
+        made.add_row(
+            escape(product["name"]),
+            str(product["taps"] or ""),
+            *operands,
+            register,
+            least,
+            _verdict(product, content["layers"]),
+        )
     console.print(made)
     float_share, share = (100 * content[f"{kind}_accuracy"] for kind in ("float", "quantized"))
     console.print(
@@ -155,6 +173,19 @@ def _registers(model: nn.Module) -> dict[str, int | None]:
         name: layer.weight_quantizer.quantization.acc_bits
         for name, layer in quantized_layers(model).items()
     }
+
+
+def _verdict(product: report.Json, layers: report.Json) -> str:
+    """What is known of a product's sums, in a word or two."""
+    if product["known"] == "weights":
+        return layers[product["name"]]["verdict"] or "not asked"
+    return "by types" if product["known"] == "types" else "in float"
+
+
+def _product_json(product: Product) -> report.Json:
+    """A matrix product as plain values."""
+    operands = None if product.operands is None else [str(spec) for spec in product.operands]
+    return asdict(product) | {"known": str(product.known), "operands": operands}
 
 
 def _layers_json(

@@ -106,6 +106,7 @@ def test_every_product_of_a_resnet_is_accounted_for():
         layer = layers[product.name]
         assert (product.known, product.calls, product.acc_bits) == (Known.WEIGHTS, 1, BITS)
         assert product.taps == layer.taps
+        assert product.operands == (layer.input_spec, layer.weight_spec)
         assert product.least_bits == decide(layer, Accumulator(BITS)).least_bits <= BITS
     macs = {product.name: product.macs for product in found}
     assert macs["stem"] == 16 * 8 * 64 * 27
@@ -123,12 +124,13 @@ def test_every_product_of_a_transformer_is_accounted_for():
     for name, product in found.items():
         if name == "head":
             assert (product.known, product.operation) == (Known.FLOAT, "addmm")
-            assert product.least_bits is product.taps is product.macs is None
+            assert product.least_bits is product.taps is product.macs is product.operands is None
         elif name.endswith(("scores", "mix")):
             quantizers = model.get_submodule(name).quantizers
             left, right = (quantizer.spec for quantizer in quantizers)
             taps = 8 if name.endswith("scores") else 7
             assert (product.known, product.taps) == (Known.TYPES, taps)
+            assert product.operands == (left, right)
             assert product.least_bits == bounds.data_type_bits(taps, left, right)
             assert left.signed == name.endswith("scores")  # softmax gives nothing negative
             assert product.macs == 16 * 2 * 7 * 7 * 8

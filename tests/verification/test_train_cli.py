@@ -292,6 +292,46 @@ def test_a_refuted_layer_is_exit_code_1(command, folder, monkeypatch):
     assert command(*words) == (1, "", "accsim: layer '0' must fit\n")
 
 
+PRODUCTS = """
+from torch import nn
+from a2qplus import MatMul
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.product = nn.Linear(3, 3), MatMul()
+
+    def forward(self, x):
+        pair = self.layer(x.reshape(-1, 2, 3))
+        return (self.product(pair.transpose(1, 2), pair).softmax(-1) @ pair.mT).mean(-1)
+
+def network():
+    return Network()
+"""
+
+
+def test_every_product_is_in_the_report(command, folder):
+    """Those of layers, those of activations, and those left in float, each with what is known."""
+    (folder / "my_network.py").write_text(PRODUCTS)
+    words = ("train", folder / "my.toml", "--out", folder / "run")
+    found = json.loads(command(*words, "--json")[1])["products"]
+    assert [(p["name"], p["known"], p["taps"]) for p in found] == [
+        ("layer", "weights", 3),
+        ("product", "types", 2),
+        ("", "float", None),
+    ]
+    assert found[1]["operands"] == ["INT4", "INT4"]
+    text = command(*words)[1]
+    lines = [
+        line for line in text.splitlines() if line.strip().endswith(("proved", "types", "float"))
+    ]
+    assert [line.split() for line in lines] == [
+        ["layer", "3", "INT4", "[-7,", "7]", "8", str(found[0]["least_bits"]), "proved"],
+        ["product", "2", "INT4", "INT4", "any", "9", "by", "types"],
+        ["float", "float", "any", "any", "in", "float"],
+    ]
+
+
 def test_a_bare_layer_has_a_file(command, folder):
     """A network that is one layer has no name for it."""
     (folder / "my_network.py").write_text(
