@@ -60,6 +60,23 @@ def running_extremes(
     )
 
 
+def any_order_extremes(
+    weight: object, input_spec: IntSpec, *, bias: object = None
+) -> tuple[Any, Any]:
+    """Lowest and highest sum of any of the products, in any order, starting value included.
+
+    What every order, subset and tile of the sum stays inside. As `extremes` if 0 is an input.
+
+    Shapes, raises: as `extremes`. Source: sums of min(0, least) and max(0, greatest) products.
+    """
+    return running_extremes(weight, idle_too(input_spec), bias=bias)
+
+
+def idle_too(input_spec: IntSpec) -> IntSpec:
+    """The range with 0 in it: a tap may be left out."""
+    return IntSpec(min(0, input_spec.min), max(0, input_spec.max))
+
+
 def least_bits(weight: object, input_spec: IntSpec, *, bias: object = None) -> Any:
     """Least width, in bits, of a two's complement register that holds every running sum.
 

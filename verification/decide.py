@@ -8,8 +8,10 @@ from enum import Enum
 import numpy as np
 
 from accsim import bounds
+from accsim._check import IntArray
 from accsim.layer import IntLayer, check_start
-from accsim.spec import Accumulator, between
+from accsim.spec import Accumulator
+from verification.padding import masked_extremes
 from verification.witness import Witness, find_witness
 
 __all__ = ["Report", "Verdict", "decide"]
@@ -23,7 +25,7 @@ class Verdict(str, Enum):
     REFUTED = "refuted"
     """A legal input overflows; the report's witness is one."""
     UNDECIDED = "undecided"
-    """Padding mixes with an input range that excludes 0, which this method cannot express."""
+    """What the method cannot express; no layer of one register is."""
 
     def __str__(self) -> str:
         return self.value
@@ -34,8 +36,7 @@ class Report:
     """What `decide` found.
 
     `least_bits` is the least two's complement register that is safe for the whole layer,
-    `channel_bits` (C,) the same per output channel. `unsafe_channels` are those not proved safe
-    here. Where padding mixes with inputs that exclude 0 these are on the safe side, not least.
+    `channel_bits` (C,) the same per output channel. `unsafe_channels` are those that can overflow.
     `wrap_exact`: a wraparound register still ends at the exact sum for all inputs.
     """
 
@@ -63,23 +64,23 @@ def decide(layer: IntLayer, accumulator: Accumulator) -> Report:
     ('refuted', 13)
     """
     check_start(layer, accumulator)
-    spec = layer.input_spec
-    mixed = layer.pads and not spec.contains_zero
-    reach = between(min(0, spec.min), max(0, spec.max)) if mixed else spec
-    low, high = bounds.running_extremes(layer.rows, reach, bias=layer.bias)
+    low, high = _reach(layer, final=False)
     safe = bounds.fits(low, high, accumulator)
-    verdict, witness = Verdict.PROVED, None
-    if not safe.all():
-        witness = find_witness(layer, accumulator)
-        verdict = Verdict.UNDECIDED if witness is None else Verdict.REFUTED
+    witness = None if safe.all() else find_witness(layer, accumulator)
     bits = bounds.bits_per_channel(low, high)
-    final = bounds.extremes(layer.rows, reach, bias=layer.bias)
     return Report(
-        verdict,
+        Verdict.PROVED if witness is None else Verdict.REFUTED,
         accumulator,
         int(bits.max()),
         bits,
         tuple(int(c) for c in np.flatnonzero(~safe)),
-        bool(bounds.fits(*final, accumulator).all()),
+        bool(bounds.fits(*_reach(layer, final=True), accumulator).all()),
         witness,
     )
+
+
+def _reach(layer: IntLayer, *, final: bool) -> tuple[IntArray, IntArray]:
+    """Lowest and highest sum of each channel over all inputs, padded or not: (C,) each."""
+    ends = [(low, high) for _, low, high in masked_extremes(layer, final=final)]
+    lows, highs = zip(*ends, strict=True)
+    return np.minimum.reduce(lows), np.maximum.reduce(highs)

@@ -104,12 +104,11 @@ def assert_bound_sound(layer: IntLayer, x: IntArray, accumulator: Accumulator) -
 def assert_bound_tight(layer: IntLayer) -> None:
     """At `least_bits` the layer is PROVED; one bit below, REFUTED by a witness that replays.
 
-    Where padding mixes with inputs that exclude 0, and where one bit less cannot even hold the
-    bias, nothing is claimed.
+    Where one bit less cannot even hold the bias, nothing is claimed.
     """
     least = decide(layer, Accumulator(MAX_BITS)).least_bits
     start = 0 if layer.bias is None else magnitude(layer.bias)
-    if (layer.pads and not layer.input_spec.contains_zero) or start >= 2 ** max(0, least - 2):
+    if start >= 2 ** max(0, least - 2):
         return
     assert decide(layer, Accumulator(max(2, least))).verdict is Verdict.PROVED, f"{least} bits"
     if least <= 2:

@@ -11,7 +11,9 @@ from hypothesis.errors import NoSuchExample
 
 from accsim import Accumulator, IntLayer, arith, between, signed, simulate, unsigned
 from accsim.errors import RangeError, SpecError
+from accsim.spec import bits_to_hold
 from verification import Verdict, decide, oracle, strategies, worst_inputs
+from verification.padding import padding_masks
 from verification.properties import assert_bound_sound, assert_bound_tight, tap_inputs
 from verification.report import witness_json
 from verification.witness import image_with
@@ -118,15 +120,40 @@ def test_a_convolution_reaches_its_witness():
 @pytest.mark.parametrize("spec", [unsigned(4), signed(4), between(2, 5), between(-5, -2)], ids=str)
 def test_a_witness_rests_after_its_step(spec):
     """Inputs that the overflow does not need are as near 0 as they may be."""
-    layer = IntLayer([[7, 7, -7, 7, 7]], weight_spec=signed(4), input_spec=spec)
+    layer = IntLayer([[7, 7, -7, 7, -7, 1]], weight_spec=signed(4), input_spec=spec)
     witness = decide(layer, Accumulator(6)).witness
     rest = min((spec.min, 0, spec.max), key=lambda v: (not spec.min <= v <= spec.max, abs(v)))
-    assert witness.step < 4
-    assert witness.x[witness.step + 1 :].tolist() == [rest] * (4 - witness.step)
+    assert witness.step < 5
+    assert witness.x[witness.step + 1 :].tolist() == [rest] * (5 - witness.step)
+
+
+@pytest.mark.parametrize("spec", [unsigned(3), signed(3), between(1, 4), between(-4, -2)], ids=str)
+def test_no_entry_can_move_toward_0(spec):
+    """However far one of them moves, the register no longer overflows."""
+    rng = np.random.default_rng(1)
+    found = 0
+    for _ in range(150):
+        weight = rng.integers(-7, 8, (1, rng.integers(1, 9)))
+        layer = IntLayer(
+            weight, weight_spec=signed(4), input_spec=spec, bias=rng.integers(-15, 16, 1)
+        )
+        witness = decide(layer, Accumulator(5, "saturate")).witness
+        if witness is None:
+            continue
+        found += 1
+        assert witness.replay().overflow_count.any()
+        rest = min((spec.min, 0, spec.max), key=lambda v: (not spec.min <= v <= spec.max, abs(v)))
+        for k, value in enumerate(witness.x.tolist()):
+            for nearer in range(min(value, rest), max(value, rest) + 1):
+                if nearer != value:
+                    x = witness.x.copy()
+                    x[k] = nearer
+                    assert not simulate(layer, x, Accumulator(5)).overflow_count.any()
+    assert found > 50
 
 
 def test_padding_without_zero():
-    """Inputs 2..5 beside zero padding: proved, refuted without padding, or honestly undecided."""
+    """Inputs 2..5 beside zero padding: what overflows only beside padding is found there."""
 
     def layer(weights):
         return IntLayer(
@@ -138,11 +165,71 @@ def test_padding_without_zero():
 
     assert decide(layer([1, 1]), Accumulator(5)).verdict is Verdict.PROVED
     assert decide(layer([3, 1]), Accumulator(5)).verdict is Verdict.REFUTED
-    # 3x - 3y stays within -15..15 unpadded at the end, and reaches -15 only beside padding
-    assert decide(layer([1, -3]), Accumulator(4)).verdict is Verdict.REFUTED
     mixed = decide(layer([1, -2]), Accumulator(4))  # -8..5 unpadded, -10 beside padding
-    assert (mixed.verdict, mixed.witness) == (Verdict.UNDECIDED, None)
+    assert (mixed.verdict, mixed.least_bits) == (Verdict.REFUTED, 5)
+    assert mixed.witness.layer.rows.tolist() == [[0, -2]]
+    assert mixed.witness.replay().output == mixed.witness.simulated == 6
     assert int(simulate(layer([1, -2]), [[[[5]]]], Accumulator(4)).overflow_count.max()) == 1
+
+
+def test_padding_masks_are_those_of_images():
+    """Every set of taps inside an image, enumerated over 336 geometries and all sizes that matter."""
+    seen_some = 0
+    for k, stride, padding, dilation in product(range(1, 5), range(1, 5), range(7), range(1, 4)):
+        layer = IntLayer(
+            np.ones((1, 1, k, 1), int),
+            weight_spec=signed(4),
+            input_spec=between(1, 5),
+            stride=(stride, 1),
+            padding=(padding, 0),
+            dilation=(dilation, 1),
+        )
+        span, seen = dilation * (k - 1) + 1, set()
+        for size in range(max(1, span - 2 * padding), span + 2 * padding + 2 * stride + 2):
+            taps = tap_inputs(layer, np.ones((1, 1, size, 1), int))
+            seen |= {tuple(values) for _, _, values in taps}
+        masks = padding_masks(layer).astype(int).tolist()
+        assert {tuple(mask) for mask in masks} == seen
+        assert len(masks) == len(seen)
+        assert all(masks[0])
+        seen_some += len(seen) > 1
+    assert seen_some > 200
+
+
+def test_decide_is_exact_beside_padding():
+    """Convolutions with padding and inputs without 0, against every image of up to 3 by 3."""
+    rng = np.random.default_rng(0)
+    refuted = 0
+    for case in range(120):
+        kernel = (1, 2) if case % 2 else (2, 2)
+        layer = IntLayer(
+            rng.integers(-3, 4, (2, 1, *kernel)),
+            weight_spec=signed(3),
+            input_spec=between(*((1, 3), (-3, -2))[case % 3 == 0]),
+            stride=int(rng.integers(1, 3)),
+            padding=1,
+            bias=rng.integers(-2, 3, 2),
+        )
+        codes = range(layer.input_spec.min, layer.input_spec.max + 1)
+        reached = [(b, b) for b in layer.bias.tolist()]
+        for shape in product(range(1, 4), repeat=2):
+            images = np.array(list(product(codes, repeat=shape[0] * shape[1])))
+            run = simulate(layer, images.reshape(-1, 1, *shape), Accumulator(20))
+            if run.output.size:
+                for c in (0, 1):
+                    low, high = int(run.peak_low[:, c].min()), int(run.peak_high[:, c].max())
+                    reached[c] = min(low, reached[c][0]), max(high, reached[c][1])
+        report = decide(layer, Accumulator(20))
+        needed = [bits_to_hold(*ends) for ends in reached]
+        assert report.channel_bits.tolist() == needed
+        bits = report.least_bits
+        assert decide(layer, Accumulator(bits)).verdict is Verdict.PROVED
+        if np.abs(layer.bias).max() < 2 ** (bits - 2):  # one bit less holds the start
+            below = decide(layer, Accumulator(bits - 1))
+            assert below.verdict is Verdict.REFUTED
+            assert below.witness.replay().overflow_count.any()
+            refuted += 1
+    assert refuted > 80
 
 
 def test_what_is_refused():
