@@ -7,25 +7,36 @@ and input in [c, d]. Everything is a Python int, an exact integer array or a Fra
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from fractions import Fraction
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from accsim._check import IntArray, integer, integer_array
-from accsim.errors import ShapeError, SpecError
-from accsim.spec import MAX_BITS, Accumulator, IntSpec, bits_to_hold, signed, unsigned
+from accsim.budgets import (
+    SignBudgets,
+    l1_budget,
+    largest_input,
+    sign_budgets,
+    zero_centered_budget,
+)
+from accsim.errors import RangeError, ShapeError
+from accsim.spec import MAX_BITS, Accumulator, IntSpec, bits_to_hold
 
 __all__ = [
     "SignBudgets",
+    "any_order_extremes",
     "data_type_bits",
     "extremes",
+    "fold_interval",
+    "l1_bits",
     "l1_budget",
     "least_bits",
+    "preload",
+    "preloaded_bits",
     "running_extremes",
     "sign_budgets",
+    "zero_centered_bits",
     "zero_centered_budget",
 ]
 
@@ -109,81 +120,95 @@ def data_type_bits(k: int, weight_spec: IntSpec, input_spec: IntSpec) -> int:
     return bits_to_hold(k * min(0, *products), k * max(0, *products))
 
 
-def l1_budget(acc_bits: int, input_spec: IntSpec) -> Fraction:
-    """Largest l1-norm of one channel's integer weights that A2Q allows.
+def l1_bits(weight: object, input_spec: IntSpec) -> Any:
+    """Least width, in bits, for which A2Q's bound on the l1-norm certifies each channel.
 
-    N-bit types: (2^(P-1) - 1) / 2^(N - s), s = 1 for signed inputs; other ranges: divided by
-    max|x| instead.
+    Safe, and often more than `least_bits`: it looks at the size of the weights alone.
 
-    Raises: SpecError for bits outside 2 to 62 or inputs that are always 0.
-    Source: A2Q (arXiv 2308.13504); A2Q+ (arXiv 2401.10432) Eq. 4-6.
+    Shapes, raises: as `least_bits`, SpecError as `l1_budget`. Source: as `l1_budget`.
     """
-    top = 2 ** (integer(acc_bits, "acc_bits", 2, MAX_BITS) - 1) - 1
-    n = input_spec.bits
-    if input_spec == signed(n):
-        return Fraction(top, 2 ** (n - 1))
-    if input_spec == unsigned(n):
-        return Fraction(top, 2**n)
-    if input_spec.magnitude == 0:
-        raise SpecError("input_spec must hold an input other than 0 for a weight budget")
-    return Fraction(top, input_spec.magnitude)
+    largest = largest_input(input_spec)
+    return _norms(weight, lambda norm: 1 + (norm * largest).bit_length())
 
 
-def zero_centered_budget(acc_bits: int, input_spec: IntSpec) -> Fraction:
-    """Largest l1-norm of one channel's zero-centred integer weights that A2Q+ allows.
+def zero_centered_bits(weight: object, input_spec: IntSpec) -> Any:
+    """Least width, in bits, for which A2Q+'s bound holds: ‖q‖₁ <= `zero_centered_budget`.
 
-    (2^P - 2) / (max - min). It certifies weights that sum to 0, or weights rounded toward zero
-    from such; on any other integers it proves nothing.
+    It proves nothing unless the weights were zero-centred before they were rounded toward zero:
+    272 weights of 1 have 12 bits by it, and need 13 with UINT4 inputs.
 
-    Raises: SpecError for bits outside 2 to 62 or a range that excludes 0 or holds nothing else.
-    Source: A2Q+ (arXiv 2401.10432) Prop. 3.1, Eq. 7.
+    Shapes, raises: as `least_bits`, SpecError as `zero_centered_budget`.
+    Source: as `zero_centered_budget`.
     """
-    bits = integer(acc_bits, "acc_bits", 2, MAX_BITS)
-    if not input_spec.contains_zero or input_spec.magnitude == 0:
-        raise SpecError(
-            "input_spec must hold 0 and another input for the zero-centred budget, not "
-            + input_spec.describe()
-        )
-    return Fraction(2**bits - 2, input_spec.max - input_spec.min)
+    zero_centered_budget(2, input_spec)  # refuses ranges that it does not hold for
+    span = input_spec.max - input_spec.min
+    return _norms(weight, lambda norm: max(2, (norm * span + 1).bit_length()))
 
 
-@dataclass(frozen=True, slots=True)
-class SignBudgets:
-    """What the sums α and |β| of a channel's positive and negative integers may be: every pair with
+def _norms(weight: object, bits: Callable[[int], int]) -> Any:
+    """`bits` of the l1-norm of each channel."""
+    ones = IntSpec(-1, 1)  # the highest sum over such inputs is the norm
+    _, norm = extremes(weight, ones)
+    return bits(norm) if isinstance(norm, int) else np.array([bits(int(n)) for n in norm])
 
-        up·α + down·|β| <= high   and   down·α + up·|β| <= low
 
-    and no other. For unsigned inputs `down` is 0, and each sign has a budget of its own.
+def preloaded_bits(weight: object, input_spec: IntSpec) -> Any:
+    """Least width, in bits, of a register that may start where it likes (`preload`).
+
+    Shapes, raises: as `least_bits`.
+    Source: [lo, hi] fits a range of 2^P numbers, wherever it lies, if and only if hi - lo < 2^P.
     """
-
-    up: int  # the largest input
-    down: int  # the least, in size
-    high: int  # the register's highest value
-    low: int  # its lowest, in size
-
-    def allow(self, positive: Any, negative: Any) -> Any:
-        """Whether these α and |β| are safe: integers, or arrays (of floats: exact ones)."""
-        if isinstance(positive, np.ndarray | np.generic):  # whose own products could wrap
-            positive, negative = np.asarray(positive, object), np.asarray(negative, object)
-        return (self.up * positive + self.down * negative <= self.high) & (
-            self.down * positive + self.up * negative <= self.low
-        )
+    low, high = running_extremes(weight, input_spec)
+    if isinstance(low, int):
+        return max(1, (high - low).bit_length())
+    return np.array(
+        [max(1, (int(b) - int(a)).bit_length()) for a, b in zip(low, high, strict=True)],
+        dtype=np.int64,
+    )
 
 
-def sign_budgets(acc_bits: int, input_spec: IntSpec) -> SignBudgets:
-    """The exact safe set: a channel's integers never overflow, in any order, if and only if inside.
+def preload(weight: object, input_spec: IntSpec, acc_bits: int) -> Any:
+    """What each register starts at so that all running sums fit: the lowest such number.
 
-    Raises: SpecError for bits outside 2 to 62 or a range that excludes 0 or holds nothing else.
-    Source: hi = d·α + c·β, lo = c·α + d·β over inputs in [c, d], both attained; with 0 in [c, d]
-    every partial sum lies between them.
+    What it starts at is to be taken off the result, outside the register.
+
+    Shapes: as `least_bits`. Raises: as there; RangeError for fewer bits than `preloaded_bits`.
     """
     register = Accumulator(integer(acc_bits, "acc_bits", 2, MAX_BITS))
-    if not input_spec.contains_zero or input_spec.magnitude == 0:
-        raise SpecError(
-            "input_spec must hold 0 and another input for the sign budgets, not "
-            + input_spec.describe()
-        )
-    return SignBudgets(input_spec.max, -input_spec.min, register.max, -register.min)
+    low, _ = running_extremes(weight, input_spec)
+    needed = int(np.max(preloaded_bits(weight, input_spec), initial=1))
+    if needed > acc_bits:
+        raise RangeError(f"acc_bits must be at least {needed} for a preload, not {acc_bits}")
+    return register.min - low
+
+
+def fold_interval(weight: object, input_spec: IntSpec, acc_bits: int) -> Any:
+    """How many consecutive taps a register of 0 can always take before it must be emptied.
+
+    The most for which no run of taps, wherever it begins, can overflow, in any order and with any
+    of them left out. All taps where none can; 0 where a single product does.
+
+    Shapes: as `least_bits`.
+    """
+    register = Accumulator(integer(acc_bits, "acc_bits", 2, MAX_BITS))
+    array = integer_array(weight, "weight")
+    reach = idle_too(input_spec)
+    if array.ndim == 1:
+        return int(fold_interval(array[None], input_spec, acc_bits)[0])
+    found = []
+    for row in array.reshape(len(array), -1):
+        exact = _exact_dtype(row[None], reach, np.zeros(1, np.int64))
+        least, greatest = tap_products(row.astype(exact), reach)
+        found.append(min(_longest(greatest, register.max), _longest(-least, -register.min)))
+    return np.array(found, dtype=np.int64)
+
+
+def _longest(products: IntArray, most: int) -> int:
+    """The longest run of these numbers, none negative, such that no run so long exceeds `most`."""
+    sums = np.concatenate([np.zeros(1, products.dtype), products.cumsum()])
+    ends = np.searchsorted(sums, sums + most, side="right")  # the first sum that is too large
+    over = ends < len(sums)
+    return int((ends - np.arange(len(sums)))[over].min(initial=len(products) + 1)) - 1
 
 
 def fits(low: Any, high: Any, accumulator: Accumulator) -> Any:

@@ -6,8 +6,8 @@ from itertools import accumulate, product
 import numpy as np
 import pytest
 
-from accsim import between, bounds, signed, unsigned
-from accsim.errors import SpecError
+from accsim import Accumulator, between, bounds, signed, unsigned
+from accsim.errors import RangeError, SpecError
 
 SPECS = [unsigned(1), unsigned(2), signed(1), signed(2), signed(3, narrow=True),
          between(2, 4), between(-4, -2), between(1, 1), between(0, 0)]  # fmt: skip
@@ -153,3 +153,86 @@ def test_zero_centred_needs_zero_and_more(spec):
     """Without 0 in the range the published bound proves nothing about partial sums."""
     with pytest.raises(SpecError):
         bounds.zero_centered_budget(8, spec)
+
+
+SMALL = [unsigned(2), signed(2), between(-1, 3), between(2, 4), between(-4, -2)]
+
+
+def rows(taps, count=60):
+    """Weights of a few taps, extreme ones and zeros among them."""
+    rng = np.random.default_rng(taps)
+    return rng.choice([-3, -2, -1, 0, 1, 2, 3], (count, taps))
+
+
+@pytest.mark.parametrize("spec", SMALL, ids=str)
+@pytest.mark.parametrize("taps", [0, 1, 3])
+def test_any_order_extremes_are_those_of_subsets(spec, taps):
+    """Every subset of the products, enumerated over every input, from the start on."""
+    inputs = list(product(range(spec.min, spec.max + 1), repeat=taps))
+    for row in rows(taps, 12):
+        sums = {
+            7 + sum(q * v for q, v, used in zip(row.tolist(), x, kept, strict=True) if used)
+            for x in inputs
+            for kept in product((0, 1), repeat=taps)
+        }
+        assert bounds.any_order_extremes(row, spec, bias=7) == (min(sums), max(sums))
+
+
+@pytest.mark.parametrize("spec", [*SMALL, unsigned(8), signed(8), between(-3, 12)], ids=str)
+def test_published_bits_are_the_least_of_their_budgets(spec):
+    """The first width whose budget holds the norm; on rows and on one row."""
+    weight = rows(9)
+    budgets = [(bounds.l1_bits, bounds.l1_budget)]
+    if spec.contains_zero:
+        budgets.append((bounds.zero_centered_bits, bounds.zero_centered_budget))
+    for bits, budget in budgets:
+        found = bits(weight, spec)
+        for row, width in zip(weight, found.tolist(), strict=True):
+            norm = int(np.abs(row).sum())
+            fitting = [p for p in range(2, 40) if budget(p, spec) >= norm]
+            assert max(2, width) == fitting[0] == max(2, bits(row, spec))
+
+
+@pytest.mark.parametrize("spec", SMALL, ids=str)
+def test_a_preload_is_the_least_that_holds(spec):
+    """At these bits the start holds every sum, enumerated; one bit less, no start does."""
+    taps = 3
+    inputs = np.array(list(product(range(spec.min, spec.max + 1), repeat=taps)))
+    weight = rows(taps, 25)
+    for row, bits in zip(weight, bounds.preloaded_bits(weight, spec).tolist(), strict=True):
+        sums = np.concatenate([np.zeros((len(inputs), 1), int), (inputs * row).cumsum(axis=1)], 1)
+        low, high = int(sums.min()), int(sums.max())
+        assert high - low < 2**bits
+        assert bits == 1 or high - low >= 2 ** (bits - 1)
+        register = Accumulator(max(2, bits))
+        start = bounds.preload(row, spec, register.bits)
+        assert register.min <= start + low
+        assert start + high <= register.max
+        assert start + low == register.min
+    needed = int(bounds.preloaded_bits(weight, spec).max())
+    with pytest.raises(RangeError, match=f"^acc_bits must be at least {needed} for a preload, not"):
+        bounds.preload(weight, spec, needed - 1)
+    assert bounds.preload(weight, spec, needed).shape == (25,)
+
+
+@pytest.mark.parametrize("spec", SMALL, ids=str)
+@pytest.mark.parametrize("bits", [5])
+def test_fold_intervals(spec, bits):
+    """No run of so many taps overflows, wherever it begins; some run of one more does."""
+    register = Accumulator(bits)
+    weight = rows(7, 40)
+    found = bounds.fold_interval(weight, spec, bits)
+    assert len(set(found.tolist())) > 1
+    for row, interval in zip(weight, found.tolist(), strict=True):
+
+        def safe(length, row=row):
+            runs = [row[i : i + length] for i in range(len(row) - length + 1)]
+            ends = [bounds.any_order_extremes(run, spec) for run in runs]
+            return all(register.min <= low and high <= register.max for low, high in ends)
+
+        assert safe(interval)
+        assert interval == 7 or not safe(interval + 1)
+        assert bounds.fold_interval(row, spec, bits) == interval
+    huge = [2**30, -(2**30)] * 3  # beyond int64 with these inputs
+    assert bounds.fold_interval(huge, between(-(2**40), 2**40), 62) == 0
+    assert bounds.fold_interval(np.zeros(0, int), spec, bits) == 0
