@@ -15,6 +15,7 @@ __all__ = [
     "ShapeError",
     "SpecError",
     "UnsafeLayerError",
+    "WitnessError",
 ]
 
 
@@ -60,6 +61,10 @@ class RecipeError(AccsimError, ValueError):
 
 class UnsafeLayerError(AccsimError, ValueError):
     """Frozen integers that can overflow the register they were trained for."""
+
+
+class WitnessError(AccsimError, ValueError):
+    """A file that is not a witness, or that claims what does not happen when it is replayed."""
 
 
 class MissingExtraError(AccsimError, ImportError):

@@ -23,6 +23,7 @@ WHEN_USED = {
     "verification/bench.py": {"numba"},
     "verification/demo.py": {"torch", "a2qplus"},
     "verification/plot.py": {"matplotlib"},
+    "verification/safety.py": {"a2qplus"},
     "verification/training.py": {"torch", "a2qplus"},
 }
 

@@ -1,6 +1,22 @@
 """Proofs, witnesses, properties and the command line for narrow integer accumulators."""
 
 from verification.decide import Report, Verdict, decide
+from verification.order import worst_order
+from verification.safety import assert_safe
+from verification.widths import Widths, widths
 from verification.witness import Witness, worst_inputs
+from verification.witness_file import load_witness, save_witness
 
-__all__ = ["Report", "Verdict", "Witness", "decide", "worst_inputs"]
+__all__ = [
+    "Report",
+    "Verdict",
+    "Widths",
+    "Witness",
+    "assert_safe",
+    "decide",
+    "load_witness",
+    "save_witness",
+    "widths",
+    "worst_inputs",
+    "worst_order",
+]

@@ -25,6 +25,7 @@ from accsim.simulate import Run
 from accsim.spec import Accumulator, bits_to_hold
 from verification.decide import Report, Verdict
 from verification.witness import Witness
+from verification.witness_file import witness_json
 
 __all__ = [
     "overall",
@@ -34,7 +35,6 @@ __all__ = [
     "verdict_json",
     "verdict_table",
     "versions",
-    "witness_json",
     "witness_table",
     "write_json",
 ]
@@ -120,24 +120,6 @@ def witness_table(title: str, witness: Witness) -> Table:
             made.add_row(str(k), str(q), str(x), str(q * x), str(exact), shown)
         gap = abs(k - witness.step) > _AROUND
     return made
-
-
-def witness_json(witness: Witness) -> Json:
-    """Everything that is needed to replay the witness, and what it shows."""
-    layer = witness.layer
-    return {
-        "accumulator": accumulator_json(witness.accumulator),
-        "channel": witness.channel,
-        "weight": layer.rows[0].tolist(),
-        "x": witness.x.tolist(),
-        "bias": 0 if layer.bias is None else int(layer.bias[0]),
-        "input": str(layer.input_spec),
-        "step": witness.step,
-        "register": witness.register,
-        "product": witness.product,
-        "exact": witness.exact,
-        "simulated": witness.simulated,
-    }
 
 
 def run_table(title: str, runs: Mapping[str, Run]) -> Table:

@@ -57,7 +57,8 @@ def widths(layer: IntLayer) -> Widths:
 def _over_masks(layer: IntLayer, *, final: bool) -> Bits:
     """Least widths over all sets of taps inside an image."""
     found = [_bits((low, high)) for _, low, high in masked_extremes(layer, final=final)]
-    return np.maximum.reduce(found)
+    most: Bits = np.maximum.reduce(found)
+    return most
 
 
 def _bits(ends: tuple[np.ndarray, np.ndarray]) -> Bits:

@@ -15,8 +15,8 @@ from accsim.spec import bits_to_hold
 from verification import Verdict, decide, oracle, strategies, worst_inputs
 from verification.padding import padding_masks
 from verification.properties import assert_bound_sound, assert_bound_tight, tap_inputs
-from verification.report import witness_json
 from verification.witness import image_with
+from verification.witness_file import witness_json
 
 SPECS = [unsigned(2), signed(2), between(-1, 3), between(2, 4), between(-4, -2), between(1, 1)]
 

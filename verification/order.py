@@ -1,0 +1,35 @@
+"""The order of a sum matters to a register that saturates: the one that does most harm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from accsim.arith import fold
+from accsim.errors import SpecError
+from accsim.spec import Accumulator, Overflow
+
+__all__ = ["worst_order"]
+
+
+def worst_order(products: Sequence[int], accumulator: Accumulator, *, bias: int = 0) -> list[int]:
+    """The order in which a saturating register ends farthest from the exact sum.
+
+    A permutation of the indices: all products that are not negative first, or all negative first,
+    each in index order. No other order ends lower than the former or higher than the latter: by
+    induction over the steps the register is at least min(max, bias + P) - N, with P and N the sizes
+    of the positive and the negative products so far, which is where the former ends unless a rail
+    holds it; and the same the other way round.
+
+    Raises: SpecError for a register that wraps, to which order does not matter.
+    """
+    if accumulator.overflow is not Overflow.SATURATE:
+        raise SpecError("accumulator must saturate: one that wraps ends the same in every order")
+    positive = [k for k, product in enumerate(products) if product >= 0]
+    negative = [k for k, product in enumerate(products) if product < 0]
+    exact = bias + sum(products)
+
+    def harm(order: list[int]) -> int:
+        ordered = [products[k] for k in order]
+        return abs(fold(ordered, [1] * len(ordered), accumulator, bias=bias).output - exact)
+
+    return max((positive + negative, negative + positive), key=harm)

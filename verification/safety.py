@@ -1,0 +1,70 @@
+"""`assert_safe`: for the tests of those who have a layer or a model and a register."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from accsim.errors import SpecError
+from accsim.layer import IntLayer
+from accsim.spec import Accumulator
+from verification.decide import Report, decide
+from verification.witness import Witness
+
+__all__ = ["assert_safe"]
+
+_SHOWN = 8  # entries of an input that are printed
+
+
+def assert_safe(layer_or_model: Any, accumulator: Accumulator) -> None:
+    """Raise AssertionError, whose text is the witness, unless no input overflows the register.
+
+    Takes an `IntLayer`, a mapping of names to them, or a quantized torch model, whose layers are
+    frozen first (`a2qplus.to_layers`).
+
+    Raises: SpecError for anything else; as `decide`.
+
+    >>> from accsim import signed, unsigned
+    >>> layer = IntLayer([[7, -7, 7]], weight_spec=signed(4), input_spec=unsigned(4))
+    >>> assert_safe(layer, Accumulator(9))
+    """
+    for name, layer in _layers(layer_or_model).items():
+        report = decide(layer, accumulator)
+        if report.witness is not None:
+            raise AssertionError(_text(name, layer, report, report.witness))
+
+
+def _layers(layer_or_model: Any) -> Mapping[str, IntLayer]:
+    if isinstance(layer_or_model, IntLayer):
+        return {"": layer_or_model}
+    if isinstance(layer_or_model, Mapping):
+        return layer_or_model
+    if hasattr(layer_or_model, "named_modules"):
+        from a2qplus import to_layers
+
+        return to_layers(layer_or_model)
+    kind = type(layer_or_model).__name__
+    raise SpecError(f"assert_safe takes an IntLayer, a mapping of them or a model, not a {kind}")
+
+
+def _text(name: str, layer: IntLayer, report: Report, witness: Witness) -> str:
+    """The witness in lines: what overflows, where, for which input, and what would hold."""
+    register, k = witness.accumulator, witness.step
+    exact, held = witness.trajectory()
+    taps = [i for i, value in enumerate(witness.x.tolist()) if value]
+    entries = ", ".join(f"x[{i}] = {witness.x[i]}" for i in taps[:_SHOWN])
+    more = f", and {len(taps) - _SHOWN} more" if len(taps) > _SHOWN else ""
+    weight, value = int(witness.layer.rows[0, k]), int(witness.x[k])
+    return "\n".join(
+        [
+            f"{f'layer {name!r}' if name else 'the layer'} can overflow the {register}"
+            f" [{register.min}, {register.max}]",
+            f"  where: channel {witness.channel}, step {k} of {layer.taps}",
+            f"  there: {held[k]} + {weight}·{value} = {held[k] + weight * value}",
+            f"  input: {entries or 'all 0'}{more}; 0 elsewhere",
+            f"  range: inputs {layer.input_spec}, weights {layer.weight_spec}",
+            f"  end:   the register holds {held[-1]}, the exact sum is {exact[-1]}",
+            f"  also:  {len(report.unsafe_channels)} of {layer.channels} channels can overflow",
+            f"  needs: {report.least_bits} bits",
+        ]
+    )

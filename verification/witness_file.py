@@ -1,0 +1,97 @@
+"""Witnesses as small JSON files, which are replayed before they are believed."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from accsim._check import integer, integer_array
+from accsim.errors import AccsimError, WitnessError
+from accsim.files import atomically
+from accsim.layer import IntLayer
+from accsim.spec import Accumulator, IntSpec
+from verification.witness import Witness, witness_of
+
+__all__ = ["load_witness", "save_witness", "witness_json"]
+
+SCHEMA = "accsim.witness/1"
+_CLAIMS = ("step", "register", "product", "exact", "simulated")
+_MOST_BYTES = 2**28
+
+
+def witness_json(witness: Witness) -> dict[str, Any]:
+    """Everything that is needed to replay the witness, and what it shows, as plain values."""
+    layer, accumulator = witness.layer, witness.accumulator
+    return {
+        "schema": SCHEMA,
+        "accumulator": {
+            "bits": accumulator.bits,
+            "overflow": str(accumulator.overflow),
+            "signed": accumulator.signed,
+        },
+        "channel": witness.channel,
+        "weight": layer.rows[0].tolist(),
+        "weight_spec": str(layer.weight_spec),
+        "x": witness.x.tolist(),
+        "input_spec": str(layer.input_spec),
+        "bias": 0 if layer.bias is None else int(layer.bias[0]),
+        **{claim: getattr(witness, claim) for claim in _CLAIMS},
+    }
+
+
+def save_witness(witness: Witness, path: str | os.PathLike[str]) -> None:
+    """Write the witness as JSON; the file appears only when complete."""
+    with atomically(Path(path)) as file:
+        file.write((json.dumps(witness_json(witness)) + "\n").encode())
+
+
+def load_witness(path: str | os.PathLike[str]) -> Witness:
+    """Read what `save_witness` wrote, and replay it: what the file claims must happen.
+
+    Raises: WitnessError for a file that is no witness, of another schema, or that claims what does
+    not happen.
+    """
+    path = Path(path)
+    content = _parsed(path)
+    try:
+        layer = IntLayer(
+            np.array([content["weight"]]),
+            weight_spec=IntSpec.parse(content["weight_spec"]),
+            input_spec=IntSpec.parse(content["input_spec"]),
+            bias=np.array([content["bias"]]),
+        )
+        layer.input_spec.check(integer_array(content["x"], "x"), "x")
+        accumulator = Accumulator(**content["accumulator"])
+        channel = integer(content["channel"], "channel", 0, 2**40)
+        found = witness_of(layer, 0, content["x"], accumulator)
+    except (AccsimError, TypeError, ValueError) as error:
+        raise WitnessError(f"{path.name} is not a witness: {error}") from None
+    for claim in _CLAIMS:
+        if content[claim] != getattr(found, claim):
+            raise WitnessError(
+                f"{path.name} must tell what happens: {claim} is {getattr(found, claim)}, not"
+                f" {content[claim]}"
+            )
+    return replace(found, channel=channel)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    """The file's members, all of them there and no more."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise WitnessError(f"{path.name} must be a witness, not of over {_MOST_BYTES} bytes")
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise WitnessError(f"{path.name} must be a witness as JSON") from None
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        schema = content.get("schema") if isinstance(content, dict) else None
+        raise WitnessError(f"{path.name} must be of schema {SCHEMA}, not {schema!r}")
+    names = {"schema", "accumulator", "channel", "weight", "weight_spec", "x", "input_spec", "bias"}
+    if wrong := sorted(content.keys() ^ (names | set(_CLAIMS))):
+        raise WitnessError(f"{path.name} must have the members of a witness: {', '.join(wrong)}")
+    return content
