@@ -69,7 +69,8 @@ class WeightQuantizer(nn.Module):
         rows, norm = self._started(rows, self.scale)
         if self.log2_norm is not None:
             self.log2_norm.copy_(norm.log2())
-        return rows.reshape(weight.shape).to(weight.dtype)
+        limits = torch.finfo(weight.dtype)  # centring moves a weight away from 0
+        return rows.reshape(weight.shape).clamp(limits.min, limits.max).to(weight.dtype)
 
     def _started(self, rows: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Rows and norms from which training starts at this scale."""

@@ -3,7 +3,7 @@
 python benchmarks/guarantee.py [--layers N] [--seed S] [--first I] [--json FILE]
 
 A case is a quantized layer, linear or convolution, of any bounded method, register, input range,
-float type, start and kind of weights, half of them after steps that move every parameter at random.
+float type, start and kind of weights, some after steps that move every parameter at random.
 Its frozen integers are decided by `a2qplus.to_layers`, by `verification.decide`, and by sums of
 Python integers here. Then the same cases with the rule broken, and the quantizer's own decision
 switched off: each twin must be caught, by all three alike. Case I of seed S is always the same one:

@@ -112,3 +112,10 @@ def test_only_inputs_with_codes_tell_a_scale(spec, calibrated):
         assert not quantizer.calibrated
     quantizer(torch.tensor([-2.0, 0.0]))
     assert bool(quantizer.calibrated) is calibrated
+
+
+def test_the_start_stays_in_the_float_type():
+    """The nearest centred weights of the largest floats are larger still, and are cut off."""
+    quantizer = WeightQuantizer(1, Quantization("a2q+", 4, unsigned(4), 12, "ep"))
+    weight = torch.tensor([[65504.0, -65504.0, -65504.0]], dtype=torch.float16)
+    assert quantizer.initialize(weight).isfinite().all()
