@@ -22,6 +22,8 @@ from accsim.simulate import plan_for, simulate
 from accsim.spec import Accumulator, Overflow
 from verification import report
 from verification.decide import Verdict, decide
+from verification.plot import trajectory_plot
+from verification.witness_file import load_witness, save_witness, witness_json
 
 __all__ = ["app", "main"]
 
@@ -65,12 +67,20 @@ def verify(
     bits: Bits,
     overflow: Rule = Overflow.WRAP,
     unsigned: Unsigned = False,
+    witnesses: Annotated[
+        Path | None, typer.Option(help="Write the witness of each refuted layer to this folder.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Prove for every layer that no input overflows the register, or show one that does."""
     accumulator = Accumulator(bits, overflow, signed=not unsigned)
     loaded = _load(layers)
     reports = _each(loaded, "verifying", lambda _, layer: decide(layer, accumulator), quiet=as_json)
+    if witnesses is not None:
+        witnesses.mkdir(parents=True, exist_ok=True)
+        for name, found in reports.items():
+            if found.witness:
+                save_witness(found.witness, witnesses / f"{name}.json")
     verdict = report.overall(reports)
     if as_json:
         _print_json(
@@ -90,6 +100,28 @@ def verify(
                     f"{name}: {found.witness}", highlight=False, markup=False, soft_wrap=True
                 )
     raise typer.Exit(EXIT[verdict])
+
+
+@app.command()
+def explain(
+    witness: Annotated[
+        Path, typer.Argument(metavar="WITNESS", help="A file of verify --witnesses.")
+    ],
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw sum and register over the steps into this .png file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replay a witness: the register step by step around the one that overflows."""
+    found = load_witness(witness)
+    if plot is not None:
+        trajectory_plot(plot, found)
+    if as_json:
+        exact, register = found.trajectory()
+        _print_json({**witness_json(found), "exact_sums": exact, "registers": register})
+    else:
+        Console().print(report.witness_table(witness.name, found))
+        print(found)  # noqa: T201
 
 
 @app.command()

@@ -17,13 +17,14 @@ from rich.table import Table
 
 import accsim
 from accsim.arith import reduce
-from accsim.bounds import data_type_bits
+from accsim.bounds import fold_interval
 from accsim.files import atomically
 from accsim.layer import IntLayer
 from accsim.plan import Plan
 from accsim.simulate import Run
 from accsim.spec import Accumulator, bits_to_hold
 from verification.decide import Report, Verdict
+from verification.widths import widths
 from verification.witness import Witness
 from verification.witness_file import witness_json
 
@@ -63,25 +64,25 @@ def overall(reports: Mapping[str, Report]) -> Verdict:
 def verdict_table(
     title: str, layers: Mapping[str, IntLayer], reports: Mapping[str, Report]
 ) -> Table:
-    """One row per layer: what its types need, what its weights need, and the verdict."""
-    made = table(title, "layer", "taps", "input", "weight", "by types", "least bits", "verdict")
-    for name, layer in layers.items():
-        report = reports[name]
-        verdict = report.verdict
-        made.add_row(
-            escape(name),
-            str(layer.taps),
-            str(layer.input_spec),
-            str(layer.weight_spec),
-            str(data_type_bits(layer.taps, layer.weight_spec, layer.input_spec)),
-            str(report.least_bits),
-            f"[{_STYLE[verdict]}]{verdict}[/]",
-        )
+    """One row per layer: what its types ask, what A2Q's bound asks, what is needed; the verdict.
+
+    "preloaded" is for registers that start where they like, "run" how many taps a register takes
+    before it must be emptied.
+    """
+    columns = ("by types", "A2Q", "least bits", "preloaded", "run", "verdict")
+    made = table(title, "layer", "taps", "input", "weight", *columns)
+    made.columns[-1].min_width = max(len(verdict) for verdict in Verdict)  # never cut off
+    for name, layer in verdict_json(layers, reports).items():
+        bits = [layer[key] for key in ("data_type_bits", "l1_bits", "least_bits", "preloaded_bits")]
+        cells = [layer["taps"], layer["input"], layer["weight"], *bits, layer["fold_interval"]]
+        shown = ("" if cell is None else str(cell) for cell in cells)
+        verdict = reports[name].verdict
+        made.add_row(escape(name), *shown, f"[{_STYLE[verdict]}]{verdict}[/]")
     return made
 
 
 def verdict_json(layers: Mapping[str, IntLayer], reports: Mapping[str, Report]) -> Json:
-    """The same by layer name, with the witness of each refuted layer."""
+    """The same by layer name, with the widths of each channel and the witness if it is refuted."""
     return {
         name: {
             "verdict": str(report.verdict),
@@ -89,17 +90,36 @@ def verdict_json(layers: Mapping[str, IntLayer], reports: Mapping[str, Report]) 
             "channels": layers[name].channels,
             "input": str(layers[name].input_spec),
             "weight": str(layers[name].weight_spec),
-            "data_type_bits": data_type_bits(
-                layers[name].taps, layers[name].weight_spec, layers[name].input_spec
-            ),
-            "least_bits": report.least_bits,
-            "channel_bits": report.channel_bits.tolist(),
+            **_widths_json(layers[name], report),
             "unsafe_channels": list(report.unsafe_channels),
             "wrap_exact": report.wrap_exact,
             "witness": None if report.witness is None else witness_json(report.witness),
         }
         for name, report in reports.items()
     }
+
+
+def _widths_json(layer: IntLayer, report: Report) -> Json:
+    """Widths of the layer, of its channels, and the run of taps that the register always takes."""
+    found, accumulator = widths(layer), report.accumulator
+    interval = None
+    if accumulator.signed:  # the bound is for registers of both signs
+        interval = int(fold_interval(layer.rows, layer.input_spec, accumulator.bits).min())
+    return {
+        "data_type_bits": found.data_type,
+        "l1_bits": _most(found.l1),
+        "zero_centered_bits": _most(found.zero_centered),
+        "least_bits": report.least_bits,
+        "final_bits": _most(found.final),
+        "any_order_bits": _most(found.any_order),
+        "preloaded_bits": _most(found.preloaded),
+        "fold_interval": interval,
+        "channel_bits": report.channel_bits.tolist(),
+    }
+
+
+def _most(bits: np.ndarray[Any, Any] | None) -> int | None:
+    return None if bits is None else int(bits.max())
 
 
 def witness_table(title: str, witness: Witness) -> Table:

@@ -53,6 +53,25 @@ def test_verify_shows_the_witness(command, folder):
     assert (answer.output, answer.first_overflow) == (witness["simulated"], witness["step"])
 
 
+def test_witnesses_are_files_that_explain_themselves(command, folder):
+    """One for each refuted layer; explain replays it, as a table, as JSON and as a picture."""
+    out = folder / "seen"
+    words = ("verify", folder / "net", "--bits", 7, "--witnesses", out)
+    assert command(*words)[0] == 1
+    assert [file.name for file in out.iterdir()] == ["b.json"]
+    code, text, _ = command("explain", out / "b.json", "--plot", folder / "b.png")
+    assert code == 0
+    assert "(not 70)" in text
+    assert "channel 0, step 0: 0 + 70 = 70, outside [-64, 63]" in text
+    assert (folder / "b.png").read_bytes().startswith(b"\x89PNG")
+    told = json.loads(command("explain", out / "b.json", "--json")[1])
+    assert (told["exact_sums"][:2], told["registers"][:2]) == ([0, 70], [0, -58])
+    (out / "b.json").write_text("{}")
+    code, text, err = command("explain", out / "b.json")
+    assert (code, text) == (2, "")
+    assert err == "accsim: b.json must be of schema accsim.witness/1, not None\n"
+
+
 def test_run_shows_its_plan(command, folder):
     """Which kernels, for which channels, and why; nothing is run."""
     np.savez(folder / "x.npz", a=np.array([[15, 0]]), b=np.array([[15, 15]]))
