@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,10 @@ from a2qplus.layers import QuantConv2d, QuantLayer, QuantMatMul, quantized_layer
 from a2qplus.modules import replace_modules
 from a2qplus.quantizers import ActivationQuantizer
 from accsim import bounds
+from accsim._check import IntArray
 from accsim.errors import ModelError, UnsafeLayerError
 from accsim.layer import IntLayer, check_start
-from accsim.simulate import simulate
+from accsim.simulate import Run, simulate
 from accsim.spec import Accumulator
 
 __all__ = ["IntegerNetwork", "LayerOverflow", "to_integer", "to_layers"]
@@ -37,12 +39,20 @@ def to_layers(model: nn.Module) -> dict[str, IntLayer]:
     return {name: _freeze(name, module) for name, module in quantized_layers(model).items()}
 
 
-def to_integer(model: nn.Module, accumulator: Accumulator) -> IntegerNetwork:
+Watch = Callable[[str, IntLayer, IntArray, Run], object]
+
+
+def to_integer(
+    model: nn.Module, accumulator: Accumulator, *, watch: Watch = lambda *_: None
+) -> IntegerNetwork:
     """The same network, each quantized layer computed by accsim in registers like `accumulator`.
 
     The float operations around the integer sums are those of the quantized model in eval mode, so
     with registers that never overflow both give the same numbers, bit for bit, with torch's default
     convolutions on the CPU (`a2qplus.layers` says where not).
+
+    `watch` is told of each call of each layer: its name, the layer that was simulated (of a product
+    of activations the right operand is the weights), the codes that went in, and the run.
 
     Raises: as `to_layers`; ModelError for a layer that has not seen any input.
     """
@@ -60,8 +70,8 @@ def to_integer(model: nn.Module, accumulator: Accumulator) -> IntegerNetwork:
                 " with calibration data"
             )
         if isinstance(module, QuantMatMul):
-            return _IntegerMatMul(module, accumulator)
-        return _IntegerLayer(module, frozen[name], accumulator)
+            return _IntegerMatMul(name, module, accumulator, watch)
+        return _IntegerLayer(name, module, accumulator, watch, frozen[name])
 
     return IntegerNetwork(replace_modules(network, replacement))
 
@@ -100,16 +110,20 @@ class IntegerNetwork(nn.Module):
 class _Counting(nn.Module):
     """A module whose sums accsim computes, and that counts what overflows."""
 
-    def __init__(self, source: nn.Module, accumulator: Accumulator) -> None:
+    def __init__(
+        self, name: str, source: nn.Module, accumulator: Accumulator, watch: Watch
+    ) -> None:
         super().__init__()
-        self.source, self.accumulator = source, accumulator
+        self.name, self.source, self.accumulator, self.watch = name, source, accumulator, watch
         self.seen = LayerOverflow(0, 0, 0)
 
     def simulated(self, layer: IntLayer, codes: Tensor) -> Tensor:
         """The registers' results, on the device of the codes."""
         if not bool(codes.isfinite().all()):
             raise ModelError("inputs of an integer layer must be finite")
-        run = simulate(layer, codes.to(torch.int64).cpu(), self.accumulator)
+        integers = codes.to(torch.int64).cpu().numpy()
+        run = simulate(layer, integers, self.accumulator)
+        self.watch(self.name, layer, integers, run)
         self.seen = LayerOverflow(
             self.seen.outputs + run.output.size,
             self.seen.overflowed_outputs + int(np.count_nonzero(run.overflow_count)),
@@ -123,8 +137,15 @@ class _IntegerLayer(_Counting):
 
     source: QuantLayer
 
-    def __init__(self, source: QuantLayer, layer: IntLayer, accumulator: Accumulator) -> None:
-        super().__init__(source, accumulator)
+    def __init__(
+        self,
+        name: str,
+        source: QuantLayer,
+        accumulator: Accumulator,
+        watch: Watch,
+        layer: IntLayer,
+    ) -> None:
+        super().__init__(name, source, accumulator, watch)
         self.layer = layer
         self.rule = source.weight_quantizer.quantization
         self.padding: Any = getattr(source, "padding", None)

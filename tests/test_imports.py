@@ -23,6 +23,8 @@ WHEN_USED = {
     "verification/bench.py": {"numba"},
     "verification/demo.py": {"torch", "a2qplus"},
     "verification/plot.py": {"matplotlib"},
+    "verification/compare.py": {"torch", "a2qplus"},
+    "verification/reach.py": {"torch", "a2qplus"},
     "verification/safety.py": {"a2qplus"},
     "verification/training.py": {"torch", "a2qplus"},
 }
