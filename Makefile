@@ -29,12 +29,13 @@ accuracy: $(READY)  ## every method at every width, five seeds (40 minutes; goes
 guarantee: $(READY)  ## ten thousand quantized layers decided three ways, and broken twins (ten minutes)
 	$(BIN)/python benchmarks/guarantee.py
 
-# Built anew only when the pins change; torch goes first, alone, so that the pin chooses it.
+# Built anew only when the pins change; torch goes first, alone, so that the pin chooses it. In the mode
+# "compat" the packages are found from everywhere, also beside a clone that is called accsim.
 $(READY): constraints.txt pyproject.toml
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt torch
-	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]" --config-settings editable_mode=compat
 	touch $@
 
 clean:  ## remove what make made

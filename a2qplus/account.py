@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from a2qplus.integer import to_layers
@@ -22,12 +22,18 @@ from accsim.spec import IntSpec
 
 __all__ = ["Known", "Product", "matmuls"]
 
-# Operations of torch that multiply and add, under the names they have when they run.
+# Operations of torch that multiply matrices, under the names they have when they run. Those in the
+# last three lines run as themselves in inference mode only, else as some of the others.
 _MULTIPLIES = {
-    "mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot", "_trilinear",
-    "convolution", "_convolution", "mkldnn_rnn_layer", "_euclidean_dist",
+    "mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot", "_int_mm",
+    "_trilinear", "_sparse_mm", "_sparse_addmm", "linalg_vecdot", "convolution", "_convolution",
+    "mkldnn_rnn_layer", "_native_multi_head_attention", "_transformer_encoder_layer_fwd",
+    "linear", "matmul", "einsum", "tensordot", "inner", "bilinear", "conv1d", "conv2d", "conv3d",
+    "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "lstm", "gru",
+    "rnn_tanh", "rnn_relu",
 }  # fmt: skip
-_ATTENTION = ("_scaled_dot_product", "_scaled_mm", "_flash_attention", "_efficient_attention")
+_ATTENTION = ("_scaled_dot_product", "scaled_dot_product", "_scaled_mm", "_flash_attention",
+              "_efficient_attention")  # fmt: skip
 
 
 class Known(str, Enum):
@@ -65,18 +71,19 @@ class Product:
     least_bits: int | None = None
 
 
-def matmuls(model: nn.Module, *inputs: Tensor) -> tuple[Product, ...]:
+def matmuls(model: nn.Module, *inputs: Any, **options: Any) -> tuple[Product, ...]:
     """Every matrix product that a quantized model computes on these inputs, in order.
 
-    The model is run once, in eval mode, and every operation of torch that multiplies matrices is
-    seen, wherever it is called from: what is listed as "float" is not computed in integers.
+    The model is run once, in eval mode, and torch's matrix products, convolutions, attention and
+    recurrent layers are seen wherever they are called from in this thread: what is listed as
+    "float" is not computed in integers. Code of its own kernels is not seen.
 
     Raises: as `to_layers`.
     """
     layers = to_layers(model)
     calls: dict[tuple[str, str], list[_Call]] = {}
     with torch.no_grad(), evaluating(model), _watching(model) as seen:
-        model(*inputs)
+        model(*inputs, **options)
     for call in seen:
         calls.setdefault((call.name, call.operation), []).append(call)
     return tuple(_product(same, layers) for same in calls.values())
@@ -123,21 +130,23 @@ def _watching(model: nn.Module) -> Iterator[list[_Call]]:
                 seen.append(_Call(running[-1][0] if running else "", word))
             return func(*args, **(kwargs or {}))
 
-    def leave(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+    def leave(module: nn.Module, args: Any, options: dict[str, Any], output: Any) -> None:
         name, _ = running.pop()
+        if output is None:  # it raised, and somebody caught it
+            return
         if isinstance(module, QuantLayer):
             operation = "conv2d" if module.weight.ndim == 4 else "linear"
             taps = module.weight[0].numel()
             seen.append(_Call(name, operation, module, taps, output.numel()))
         elif isinstance(module, QuantMatMul):
-            taps = inputs[0].shape[-1]
+            taps = [*args, *options.values()][0].shape[-1]
             seen.append(_Call(name, "matmul", module, taps, output.numel()))
 
     handles = []
     for name, module in model.named_modules():
         enter = partial(lambda name, module, _: running.append((name, module)), name)
         handles.append(module.register_forward_pre_hook(enter))
-        handles.append(module.register_forward_hook(leave))
+        handles.append(module.register_forward_hook(leave, with_kwargs=True, always_call=True))
     try:
         with Operations():  # type: ignore[no-untyped-call]
             yield seen

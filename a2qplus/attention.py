@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Collection
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from a2qplus.modules import replace_modules
-from accsim.errors import ModelError
+from a2qplus.modules import copied, replace_modules
+from accsim.errors import DtypeError, ModelError, ShapeError
 
 __all__ = ["Attention", "MatMul", "open_attention"]
 
@@ -31,6 +31,8 @@ class Attention(nn.Module):
 
     `q_proj`, `k_proj`, `v_proj`, `out_proj` are linear layers, `scores` and `mix` products of
     activations; softmax stays in float. Arguments, results and shapes are those of torch's module.
+
+    A query whose keys are all masked gets zeros, as torch gives it without the weights.
 
     Raises: ModelError for the options `add_bias_kv` and `add_zero_attn`.
     """
@@ -70,6 +72,7 @@ class Attention(nn.Module):
         """As `torch.nn.MultiheadAttention`; `is_causal` is a hint beside `attn_mask` there."""
         if is_causal and attn_mask is None:
             raise ModelError("is_causal must come with an attn_mask")
+        self._check(query, key, value, key_padding_mask, attn_mask)
         single = query.ndim == 2
         axis = None if single else 0 if self.batch_first else 1
         q, k, v = (
@@ -83,8 +86,10 @@ class Attention(nn.Module):
             scores = scores + (mask.reshape(scores.shape) if per_head else mask)
         if key_padding_mask is not None:
             scores = scores + _additive(key_padding_mask, scores).reshape(len(q), 1, 1, -1)
-        weights = scores.softmax(dim=-1)
-        mixed = self.mix(F.dropout(weights, self.dropout, self.training), v)
+        idle = (scores == -torch.inf).all(dim=-1, keepdim=True)  # everything masked: all weights 0
+        weights = scores.masked_fill(idle, 0.0).softmax(dim=-1).masked_fill(idle, 0.0)
+        weights = F.dropout(weights, self.dropout, self.training)
+        mixed = self.mix(weights, v)
         mixed = mixed.transpose(1, 2).flatten(2)  # (B, L, E)
         mixed = mixed[0] if single else mixed.movedim(0, axis or 0)
         if not need_weights:
@@ -92,21 +97,58 @@ class Attention(nn.Module):
         weights = weights.mean(dim=1) if average_attn_weights else weights
         return self.out_proj(mixed), weights[0] if single else weights
 
+    def _check(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None,
+        attn_mask: Tensor | None,
+    ) -> None:
+        """Raise ShapeError or DtypeError for what torch's module would not take."""
+        single = query.ndim == 2
+        axes = (0, 1) if self.batch_first else (1, 0)  # batch, sequence
+        if {query.ndim, key.ndim, value.ndim} not in ({2}, {3}):
+            raise ShapeError("query, key and value must all be (L, E) or all be (B, L, E)")
+        batch, target, source = (
+            (1, len(query), len(key))
+            if single
+            else (query.shape[axes[0]], query.shape[axes[1]], key.shape[axes[1]])
+        )
+        if not single and not batch == key.shape[axes[0]] == value.shape[axes[0]]:
+            raise ShapeError("query, key and value must be of as many samples")
+        padding = (source,) if single else (batch, source)
+        shapes = {(target, source), (batch * self.num_heads, target, source)}
+        for name, mask, allowed in (
+            ("key_padding_mask", key_padding_mask, {padding}),
+            ("attn_mask", attn_mask, shapes),
+        ):
+            if mask is None:
+                continue
+            if mask.dtype != torch.bool and not mask.is_floating_point():
+                raise DtypeError(f"{name} must be of bools or floats, not {mask.dtype}")
+            if tuple(mask.shape) not in allowed:
+                shown = " or ".join(str(shape) for shape in sorted(allowed))
+                raise ShapeError(f"{name} must be of shape {shown}, not {tuple(mask.shape)}")
+
     def _heads(self, x: Tensor, axis: int | None) -> Tensor:
         """Projected inputs as (B, heads, L, E / heads); `axis` is that of the batch, if any."""
         x = x[None] if axis is None else x.movedim(axis, 0)
         return x.reshape(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
 
 
-def open_attention(model: nn.Module) -> nn.Module:
-    """A copy of the model in which every `torch.nn.MultiheadAttention` is an `Attention`."""
-    model = copy.deepcopy(model)
+def open_attention(model: nn.Module, *, left: Collection[str] = ()) -> nn.Module:
+    """A copy of the model in which every `torch.nn.MultiheadAttention` is an `Attention`.
+
+    But for those whose names are in `left`.
+    """
+    model = copied(model)
     for module in model.modules():
         if isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = False  # a way past the modules, too
 
     def replacement(name: str, module: nn.Module) -> nn.Module | None:
-        if type(module) is not nn.MultiheadAttention:
+        if type(module) is not nn.MultiheadAttention or name in left:
             return None
         try:
             return Attention(module)
@@ -122,8 +164,10 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     made = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, **kind)
     with torch.no_grad():
         made.weight.copy_(weight)
+        made.weight.requires_grad_(weight.requires_grad)
         if bias is not None:
             made.bias.copy_(bias)
+            made.bias.requires_grad_(bias.requires_grad)
     return made
 
 

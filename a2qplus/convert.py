@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +18,9 @@ from a2qplus.layers import (
     check_padding_mode,
 )
 from a2qplus.methods import Quantization
-from a2qplus.modules import replace_modules
-from a2qplus.observe import Seen, observe
-from a2qplus.rules import Overrides, Range, Rule, overridden
+from a2qplus.modules import evaluating, replace_modules
+from a2qplus.observe import Calibration, Seen, observe
+from a2qplus.rules import Overrides, Range, Rule, left_in_float, overridden
 from a2qplus.trace import never_negative, order_of_calls
 from accsim._check import integer
 from accsim.errors import ModelError, SpecError
@@ -41,8 +41,8 @@ def quantize_model(
     act_bits: int,
     acc_bits: int | None = None,
     method: str = "a2q+",
-    calibration: Tensor | Iterable[Tensor] | None = None,
-    edge_bits: int | None = 8,
+    calibration: Calibration | None = None,
+    edge_bits: int | None = None,
     start: str = "fit",
     zero_point: str | None = None,
     overrides: Overrides | None = None,
@@ -54,21 +54,24 @@ def quantize_model(
     centring would hurt, as in the paper. Inputs of a layer are unsigned where the graph or the
     calibration data show them never negative (after ReLU), else signed; with a `zero_point`
     ("subtract", "outside" or "preload": `a2qplus.methods`) asymmetric, from the calibration data.
-    The first and last layer have `edge_bits`-bit weights and inputs and no bound, as in the paper;
-    `edge_bits=None` treats them as the others. `torch.nn.MultiheadAttention` becomes an
-    `Attention`; its two products of activations, and every `MatMul`, have quantized operands, and
-    sums that only their types bound. Batch norm, layer norm, softmax, embeddings, pooling and
-    additions stay in float, outside the register (`matmuls` lists what is left in float).
-    `calibration` is one batch or several; without it each layer takes its input scale from the
-    first batch it sees. Weights that two layers share (tied, not one module) are no longer shared.
+    With `edge_bits`, 8 in the paper, the first and last layer have weights and inputs of so many
+    bits and no bound. `torch.nn.MultiheadAttention` becomes an `Attention` (or stays, where an
+    override says None for its name); its two products of activations, and every `MatMul`, have
+    quantized operands, and sums that only their types bound. Batch norm, layer norm, softmax,
+    embeddings, pooling and additions stay in float, outside the register (`matmuls` lists what is
+    left in float). `calibration` is one batch or several, each a tuple of tensors for a
+    model of several inputs; without it each layer takes its input scale from the first batch that
+    it sees.
+    Weights that two layers share (tied, not one module) are no longer shared.
 
     `overrides` changes weight_bits, act_bits, acc_bits, method, start or zero_point of the layers
     whose name matches a pattern, the later pattern winning; None leaves them in float:
     {"blocks.*.conv": {"acc_bits": 14}, "head": None}.
 
-    Raises: SpecError for bits, an unknown word, a pattern that matches no layer, or a register that
-    holds no weight but 0, with the least that does; ModelError for a model without such layers, or
-    with one that cannot be quantized, by name; ShapeError for calibration data of a wrong shape.
+    Raises: SpecError for bits, an unknown word, a pattern that matches no layer, or a register
+    that holds no weight but 0, with the least that does; ModelError for a model without such
+    layers, or with one that cannot be quantized, by name; ShapeError for calibration data of a
+    wrong shape.
     """
     rule = Rule(method, weight_bits, act_bits, acc_bits, start, zero_point)
     edge = None
@@ -76,15 +79,16 @@ def quantize_model(
         edge = Rule(
             "base", integer(edge_bits, "edge_bits", 2, 16), edge_bits, None, start, zero_point
         )
-    model = open_attention(model)
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, _PRODUCTS)}
-    if not layers:
-        raise ModelError("the model must hold a torch.nn.Linear or torch.nn.Conv2d to quantize")
-    seen = {} if calibration is None else observe(model, layers, calibration)
-    rules = overridden(_rules(model, layers, rule, edge, seen), overrides or {})
-    for name in rules:
-        _check_layer(name, layers[name])
-    positive = never_negative(model, layers)
+    overrides = {} if overrides is None else overrides
+    attention = [n for n, m in model.named_modules() if isinstance(m, nn.MultiheadAttention)]
+    model = open_attention(model, left=left_in_float(attention, overrides))
+    layers = _layers(model)
+    wanted = {name: layers[name] for name in overridden(dict.fromkeys(layers, rule), overrides)}
+    _check_layers(wanted, overrides)
+    seen = {} if calibration is None else observe(model, wanted, calibration)
+    rules = overridden(_rules(model, layers, rule, edge, seen), overrides)
+    with evaluating(model):
+        positive = never_negative(model, layers)
     like = next(model.parameters(), torch.zeros(()))
 
     def replacement(name: str, layer: nn.Module) -> nn.Module | None:
@@ -98,6 +102,13 @@ def quantize_model(
             raise type(error)(f"layer {name!r}: {error}") from None
 
     return replace_modules(model, replacement)
+
+
+def _layers(model: nn.Module) -> dict[str, nn.Module]:
+    """What multiplies matrices, by name; attention that is one module hides its parts."""
+    found = {n: m for n, m in model.named_modules() if isinstance(m, _PRODUCTS)}
+    whole = [f"{n}." for n, m in found.items() if isinstance(m, nn.MultiheadAttention)]
+    return {n: m for n, m in found.items() if not n.startswith(tuple(whole))}
 
 
 def _rules(
@@ -124,14 +135,33 @@ def _is_depthwise(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Conv2d) and layer.groups > 1 and layer.weight.shape[1] == 1
 
 
+def _check_layers(layers: Mapping[str, nn.Module], overrides: Overrides) -> None:
+    """Raise ModelError or SpecError unless all these can be quantized, and one has weights."""
+    for name, layer in layers.items():
+        _check_layer(name, layer)
+        others = (overrides.get(name) or {}).keys() - {"act_bits", "zero_point"}
+        if isinstance(layer, MatMul) and others:
+            raise SpecError(
+                f"overrides {name!r} must be of act_bits and zero_point, for a product of"
+                f" activations, not {min(others)!r}"
+            )
+    if not any(isinstance(layer, nn.Linear | nn.Conv2d) for layer in layers.values()):
+        raise ModelError("the model must hold a torch.nn.Linear or torch.nn.Conv2d to quantize")
+
+
 def _check_layer(name: str, layer: nn.Module) -> None:
     if isinstance(layer, QuantLayer | QuantMatMul):
         raise ModelError(f"layer {name!r} is quantized already")
     if type(layer) not in (nn.Linear, nn.Conv2d, MatMul):
+        way_out = f"; overrides={{{name!r}: None}} leaves it in float" if name else ""
         raise ModelError(
-            f"layer {name!r} must be a plain Linear or Conv2d, not {type(layer).__name__};"
-            f" overrides={{{name!r}: None}} leaves it in float"
+            f"{f'layer {name!r}' if name else 'the model'} must be a plain Linear or Conv2d, not"
+            f" {type(layer).__name__}{way_out}"
         )
+    if isinstance(layer, nn.Linear | nn.Conv2d) and not bool(layer.weight.isfinite().all()):
+        raise ModelError(f"layer {name!r} has weights that are not finite")
+    if layer._forward_hooks or layer._forward_pre_hooks:
+        raise ModelError(f"layer {name!r} must be without hooks, which it would lose")
     if isinstance(layer, nn.Conv2d):
         check_padding_mode(layer, f"layer {name!r}")
 

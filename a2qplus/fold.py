@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from a2qplus.integer import to_layers
-from a2qplus.layers import QuantLayer
+from a2qplus.layers import QuantConv2d, QuantLayer, QuantLinear
+from a2qplus.modules import by_channel, copied
 from a2qplus.trace import graph_of
 from accsim.errors import ModelError
 
@@ -31,20 +33,24 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
 
     Raises: ModelError for a model that torch.fx cannot trace; UnsafeLayerError, by `to_layers`.
     """
+    model = copied(model).eval()
     graph = graph_of(model)
     if graph is None:
         raise ModelError("the model must be one that torch.fx can trace, to fold batch norms")
-    model = copy.deepcopy(model).eval()
     quantized = any(isinstance(module, QuantLayer) for module in model.modules())
     before = to_layers(model) if quantized else {}
-    calls = [str(node.target) for node in graph if node.op == "call_module"]
+    calls = [str(node.target) for node in graph if node.op in ("call_module", "get_attr")]
+    owners = Counter(id(p) for m in model.modules() for p in m.parameters(recurse=False))
     for node in graph:
         source = node.args[0] if node.op == "call_module" and node.args else None
         if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) != 1:
             continue
         names = str(node.target), str(source.target)
         norm, layer = (model.get_submodule(name) for name in names)
-        if all(calls.count(name) == 1 for name in names) and _foldable(norm, layer):
+        alone = all(calls.count(name) == 1 for name in names) and not any(
+            call.startswith(f"{names[1]}.") for call in calls
+        )
+        if alone and _foldable(norm, layer, owners):
             _fold(layer, norm)
             parent, _, attribute = names[0].rpartition(".")
             setattr(model.get_submodule(parent), attribute, nn.Identity())
@@ -60,11 +66,22 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     return model
 
 
-def _foldable(norm: nn.Module, layer: nn.Module) -> bool:
-    """Whether this is a batch norm with statistics of its own after a linear or conv2d layer."""
-    kind: type[nn.Module] = nn.BatchNorm2d if isinstance(layer, nn.Conv2d) else nn.BatchNorm1d
-    flat = isinstance(layer, nn.Conv2d | nn.Linear)
-    return flat and type(norm) is kind and norm.running_mean is not None
+def _foldable(norm: nn.Module, layer: nn.Module, owners: Mapping[int, int]) -> bool:
+    """Whether a batch norm with statistics of its own follows a plain linear or conv2d layer.
+
+    One whose parameters are its own: not computed, not tied to others, not seen by hooks.
+    """
+    if type(layer) in (nn.Conv2d, QuantConv2d):
+        fits = type(norm) is nn.BatchNorm2d and norm.num_features == layer.out_channels
+    elif type(layer) in (nn.Linear, QuantLinear):
+        fits = type(norm) is nn.BatchNorm1d and norm.num_features == layer.out_features
+    else:
+        return False
+    own = "weight" in layer._parameters and all(
+        owners[id(p)] == 1 for p in layer.parameters(recurse=False)
+    )
+    hooks = any((m._forward_hooks or m._forward_pre_hooks) for m in (layer, norm))
+    return fits and own and not hooks and norm.running_mean is not None
 
 
 def _fold(layer: Any, norm: Any) -> None:
@@ -79,12 +96,7 @@ def _fold(layer: Any, norm: Any) -> None:
         layer.bias = nn.Parameter(shift.to(layer.weight.dtype))
     else:
         layer.bias.copy_(layer.bias.double() * factor + shift)
-    layer.weight.copy_(layer.weight.double() * _column(factor, layer.weight))
+    layer.weight.copy_(layer.weight.double() * by_channel(factor, layer.weight))
     if isinstance(layer, QuantLayer):
         size = factor.abs()  # of a channel that is switched off only the weights become 0
         layer.weight_quantizer.rescale(torch.where(size > 0, size, 1.0))
-
-
-def _column(values: Tensor, weight: Tensor) -> Tensor:
-    """One value for each output channel, to be multiplied with a weight."""
-    return values.reshape(-1, *[1] * (weight.ndim - 1))

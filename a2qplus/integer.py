@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from a2qplus.layers import QuantConv2d, QuantLayer, QuantMatMul, quantized_layers
-from a2qplus.modules import replace_modules
+from a2qplus.modules import copied, replace_modules
 from a2qplus.quantizers import ActivationQuantizer
 from accsim import bounds
 from accsim._check import IntArray
@@ -57,7 +56,7 @@ def to_integer(
     Raises: as `to_layers`; ModelError for a layer that has not seen any input.
     """
     frozen = to_layers(model)
-    network = copy.deepcopy(model).eval().requires_grad_(False)
+    network = copied(model).eval().requires_grad_(False)
 
     def replacement(name: str, module: nn.Module) -> nn.Module | None:
         if not isinstance(module, QuantLayer | QuantMatMul):
@@ -66,8 +65,8 @@ def to_integer(
             check_start(frozen[name], accumulator)
         if not all(m.calibrated for m in module.modules() if isinstance(m, ActivationQuantizer)):
             raise ModelError(
-                f"layer {name!r} has no input scale yet: run the model once, or quantize it"
-                " with calibration data"
+                f"layer {name!r} has no input scale yet: run the model on data that reach it, or"
+                " quantize it with such calibration data"
             )
         if isinstance(module, QuantMatMul):
             return _IntegerMatMul(name, module, accumulator, watch)
@@ -92,11 +91,10 @@ class IntegerNetwork(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, *args: Tensor) -> Tensor:
+    def forward(self, *inputs: Any, **options: Any) -> Any:
         """The network's output, without gradients."""
         with torch.no_grad():
-            result: Tensor = self.network(*args)
-        return result
+            return self.network(*inputs, **options)
 
     def overflow_report(self) -> dict[str, LayerOverflow]:
         """Overflows so far, by layer name."""
@@ -150,8 +148,10 @@ class _IntegerLayer(_Counting):
         self.rule = source.weight_quantizer.quantization
         self.padding: Any = getattr(source, "padding", None)
 
-    def forward(self, x: Tensor) -> Tensor:
-        codes, scale = self.source.input_quantizer(x)
+    def forward(self, input: Tensor) -> Tensor:
+        codes, scale = self.source.input_quantizer(input)
+        single = codes.ndim == 3 and isinstance(self.source, QuantConv2d)
+        codes = codes[None] if single else codes
         offset = self.rule.offset
         if offset and isinstance(self.source, QuantConv2d):  # whose padding is the zero point
             vertical, horizontal = self.padding
@@ -160,8 +160,9 @@ class _IntegerLayer(_Counting):
         if self.rule.zero_point == "outside":
             sums = torch.from_numpy(self.layer.rows.sum(axis=1, dtype=np.int64))
             shape = (-1, *[1] * (self.source.weight.ndim - 2))
-            register = register - offset * sums.to(x.device).reshape(shape)
-        return self.source.dequantize(register, scale).to(x.dtype)
+            register = register - offset * sums.to(input.device).reshape(shape)
+        register = register[0] if single else register
+        return self.source.dequantize(register, scale).to(input.dtype)
 
 
 class _IntegerMatMul(_Counting):
@@ -174,8 +175,11 @@ class _IntegerMatMul(_Counting):
         batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         many_a = a.expand(*batch, *a.shape[-2:]).flatten(0, -3) if batch else a[None]
         many_b = b.expand(*batch, *b.shape[-2:]).flatten(0, -3) if batch else b[None]
-        products = [self._product(x, y) for x, y in zip(many_a, many_b, strict=True)]
-        register = torch.stack(products).reshape(*batch, a.shape[-2], b.shape[-1])
+        register = a.new_zeros((len(many_a), a.shape[-2], b.shape[-1]), dtype=torch.int64)
+        for place, (x, y) in enumerate(zip(many_a, many_b, strict=True)):
+            if register[place].numel():
+                register[place] = self._product(x, y)
+        register = register.reshape(*batch, a.shape[-2], b.shape[-1])
         return (register.float() * scale).to(left.dtype)
 
     def _product(self, x: Tensor, y: Tensor) -> Tensor:

@@ -54,36 +54,26 @@ class QuantLayer(nn.Module, ABC):
     def sum_products(self, codes: Tensor, q: Tensor) -> Tensor:
         """What the registers hold in the end: the layer's product without bias."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """The layer on float activations, fake-quantized; shapes as the torch layer's."""
-        with torch.autocast(x.device.type, enabled=False):
-            codes, scale = self.input_quantizer(x)
+        with torch.autocast(input.device.type, enabled=False):
+            codes, scale = self.input_quantizer(input)
             q = self.weight_quantizer(self.weight)
             rule, taps = self.weight_quantizer.quantization, self.weight[0].numel()
             exact = _exact_dtype(taps * rule.weight_spec.magnitude * rule.input_spec.magnitude)
             sums = self.sum_products(codes.to(exact), q.to(exact))
-            return self.dequantize(sums, scale).to(x.dtype)
+            return self.dequantize(sums, scale).to(input.dtype)
 
     def get_extra_state(self) -> Tensor:
-        """The rule that the integers follow, as JSON in bytes: a state holds tensors only."""
-        text = json.dumps(_identity(self.weight_quantizer.quantization))
-        return torch.tensor(list(text.encode()), dtype=torch.uint8)
+        """The rule that the integers follow, for `set_extra_state`."""
+        return _told(_identity(self.weight_quantizer.quantization))
 
     def set_extra_state(self, state: Tensor) -> None:
         """Refuse a state of other integers: it would change what was chosen for this layer.
 
-        Raises: ModelError naming what differs.
+        Raises: ModelError naming what differs; what was loaded before this layer stays loaded.
         """
-        try:
-            found = dict(json.loads(bytes(state.tolist())))
-        except (AttributeError, TypeError, ValueError):
-            raise ModelError("a state to load must tell the layer's rule, as JSON") from None
-        for name, wanted in _identity(self.weight_quantizer.quantization).items():
-            if found.get(name) != wanted:
-                raise ModelError(
-                    f"a state to load must be of {name} {wanted}, as the layer is, not of"
-                    f" {found.get(name)}"
-                )
+        _check_told(state, _identity(self.weight_quantizer.quantization))
 
     def dequantize(self, register: Tensor, input_scale: Tensor) -> Tensor:
         """Integer sums (N, C, ...) to float activations: times both scales, plus the bias."""
@@ -135,6 +125,17 @@ class QuantMatMul(nn.Module):
         self.left_quantizer = ActivationQuantizer(left)
         self.right_quantizer = ActivationQuantizer(right)
 
+    def get_extra_state(self) -> Tensor:
+        """The ranges of both operands, for `set_extra_state`."""
+        return _told({"version": _STATE, "operands": self._operands()})
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Refuse a state of other operands. Raises: ModelError naming what differs."""
+        _check_told(state, {"version": _STATE, "operands": self._operands()})
+
+    def _operands(self) -> list[str]:
+        return [str(quantizer.spec) for quantizer in self.quantizers]
+
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         """The product of float activations, fake-quantized."""
         with torch.autocast(left.device.type, enabled=False):
@@ -162,6 +163,25 @@ def _identity(rule: Quantization) -> dict[str, Any]:
     names = ("method", "weight_bits", "acc_bits", "zero_point")
     members = {name: getattr(rule, name) for name in names}
     return {"version": _STATE, "input_spec": str(rule.input_spec), **members}
+
+
+def _told(members: dict[str, Any]) -> Tensor:
+    """Plain values as JSON in bytes: a state holds tensors only."""
+    return torch.tensor(list(json.dumps(members).encode()), dtype=torch.uint8)
+
+
+def _check_told(state: Tensor, here: dict[str, Any]) -> None:
+    """Raise ModelError, naming the first member that differs, unless a state tells the same."""
+    try:
+        there = dict(json.loads(bytes(state.tolist())))
+    except (AttributeError, TypeError, ValueError):
+        raise ModelError("a state to load must tell the layer's rule, as JSON") from None
+    for name, wanted in here.items():
+        if there.get(name) != wanted:
+            raise ModelError(
+                f"a state to load must be of {name} {wanted}, as the layer is, not of"
+                f" {there.get(name)}"
+            )
 
 
 def _exact_dtype(largest: int) -> torch.dtype:

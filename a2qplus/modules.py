@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["evaluating", "replace_modules"]
+__all__ = ["by_channel", "copied", "evaluating", "replace_modules"]
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy; tensors that hooks computed (as pruned weights are) as they are now."""
+    computed = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    return copy.deepcopy(model, computed)
+
+
+def by_channel(values: Tensor, weight: Tensor) -> Tensor:
+    """One value for each output channel, to be multiplied with a weight."""
+    return values.reshape(-1, *[1] * (weight.ndim - 1))
 
 
 def replace_modules(

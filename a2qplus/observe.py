@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from a2qplus.modules import evaluating
 from a2qplus.rules import Range
-from accsim.errors import DtypeError, ModelError, ShapeError
+from accsim.errors import AccsimError, DtypeError, ModelError, ShapeError
 
 __all__ = ["Seen", "batches_of", "observe"]
 
 Seen = tuple[Range, ...]  # of each tensor that a layer takes
+Batch = Tensor | tuple[Tensor, ...]  # of one input, or of several
+Calibration = Tensor | Iterable[Batch]
 
 
 @torch.no_grad()
 def observe(
-    model: nn.Module, layers: Mapping[str, nn.Module], calibration: Tensor | Iterable[Tensor]
+    model: nn.Module, layers: Mapping[str, nn.Module], calibration: Calibration
 ) -> dict[str, Seen]:
     """Lowest and highest input of each layer over the batches, in the order of the first calls.
 
@@ -27,8 +30,9 @@ def observe(
     """
     seen: dict[str, Seen] = {}
 
-    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Any]], None]:
+        def hook(_: nn.Module, args: tuple[Tensor, ...], options: dict[str, Any]) -> None:
+            inputs = [*args, *options.values()]
             if any(x.numel() == 0 for x in inputs):
                 return
             if not all(bool(x.isfinite().all()) for x in inputs):
@@ -41,7 +45,10 @@ def observe(
 
         return hook
 
-    handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
+    handles = [
+        layer.register_forward_pre_hook(watch(name), with_kwargs=True)
+        for name, layer in layers.items()
+    ]
     try:
         with evaluating(model):
             for number, batch in enumerate(batches_of(calibration)):
@@ -54,21 +61,29 @@ def observe(
     return seen
 
 
-def batches_of(calibration: Tensor | Iterable[Tensor]) -> Iterable[Tensor]:
+def batches_of(calibration: Calibration) -> Iterable[Batch]:
     """One batch or several, as several."""
     return [calibration] if isinstance(calibration, Tensor) else calibration
 
 
-def _run(model: nn.Module, batch: Tensor, name: str) -> None:
+def _run(model: nn.Module, batch: Batch, name: str) -> None:
     """Run the model. Raises: DtypeError, ShapeError or ModelError with the batch's name."""
-    if not isinstance(batch, Tensor):
-        raise DtypeError(f"{name} must be a tensor, not a {type(batch).__name__}")
-    if batch.is_floating_point() and not bool(batch.isfinite().all()):
-        raise ModelError(f"{name} must hold finite numbers only")
+    inputs = batch if isinstance(batch, tuple) else (batch,)
+    for x in inputs:
+        if not isinstance(x, Tensor):
+            raise DtypeError(
+                f"{name} must be a tensor of inputs, not a {type(x).__name__}; of a loader of pairs"
+                " take (x for x, y in loader)"
+            )
+        if x.is_floating_point() and not bool(x.isfinite().all()):
+            raise ModelError(f"{name} must hold finite numbers only")
     try:
-        model(batch)
-    except (RuntimeError, IndexError) as error:  # what torch raises for shapes and dtypes
+        model(*inputs)
+    except AccsimError:
+        raise
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:  # what torch raises
         first = str(error).partition("\n")[0]
+        shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
         raise ShapeError(
-            f"{name}, of shape {tuple(batch.shape)}, must run through the model: {first}"
+            f"{name}, of shape {shapes}, must run through the model: {first}"
         ) from error

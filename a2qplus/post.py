@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -12,8 +11,8 @@ from torch.utils.hooks import RemovableHandle
 from a2qplus.attention import open_attention
 from a2qplus.functional import refill
 from a2qplus.layers import quantized_layers
-from a2qplus.modules import evaluating
-from a2qplus.observe import batches_of
+from a2qplus.modules import by_channel, evaluating
+from a2qplus.observe import Batch, Calibration, batches_of
 from accsim.errors import ModelError, ShapeError
 
 __all__ = ["correct_outputs", "refill_model"]
@@ -36,7 +35,7 @@ def refill_model(model: nn.Module, source: nn.Module) -> None:
         rule = quantizer.quantization
         if rule.acc_bits is None:
             continue
-        scale = _by_channel(quantizer.scale, layer.weight)
+        scale = by_channel(quantizer.scale, layer.weight)
         q = refill(
             quantizer(layer.weight),
             weights[name].double() / scale,
@@ -48,9 +47,7 @@ def refill_model(model: nn.Module, source: nn.Module) -> None:
 
 
 @torch.no_grad()
-def correct_outputs(
-    model: nn.Module, source: nn.Module, calibration: Tensor | Iterable[Tensor]
-) -> None:
+def correct_outputs(model: nn.Module, source: nn.Module, calibration: Calibration) -> None:
     """Fit each output channel of a quantized model to the float model it was made from, in place.
 
     By least squares over the calibration data: a factor on the channel's scale, which leaves its
@@ -80,7 +77,7 @@ def correct_outputs(
             if not bool(wanted.isfinite().all() and found.isfinite().all()):
                 raise ModelError(f"outputs of layer {name!r} to calibrate with must be finite")
             factor, bias = _line(found, wanted, through_zero=layer.bias is None)
-            layer.weight *= _by_channel(factor, layer.weight).to(layer.weight.dtype)
+            layer.weight *= by_channel(factor, layer.weight).to(layer.weight.dtype)
             layer.weight_quantizer.rescale(factor)
             if layer.bias is not None:
                 layer.bias *= factor.to(layer.bias.dtype)
@@ -96,11 +93,6 @@ def _line(x: Tensor, y: Tensor, *, through_zero: bool) -> tuple[Tensor, Tensor]:
     factor = (centred * (y - middle[1])).sum(dim=0) / centred.square().sum(dim=0).clamp_min(1e-30)
     factor = torch.where(factor > 0, factor, 1.0)
     return factor, middle[1] - factor * middle[0]
-
-
-def _by_channel(values: Tensor, weight: Tensor) -> Tensor:
-    """One value for each output channel, to be multiplied with a weight."""
-    return values.reshape(-1, *[1] * (weight.ndim - 1))
 
 
 def _weights(source: nn.Module, model: nn.Module) -> dict[str, Tensor]:
@@ -120,7 +112,7 @@ def _weights(source: nn.Module, model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def _outputs(model: nn.Module, names: list[str], batches: list[Tensor]) -> dict[str, list[Tensor]]:
+def _outputs(model: nn.Module, names: list[str], batches: list[Batch]) -> dict[str, list[Tensor]]:
     """Outputs of these layers in each batch, (rows, channels), in the order in which they run."""
     found: dict[str, list[Tensor]] = {}
 
@@ -137,7 +129,7 @@ def _outputs(model: nn.Module, names: list[str], batches: list[Tensor]) -> dict[
     handles = [watch(name, model.get_submodule(name)) for name in names]
     try:
         for batch in batches:
-            model(batch)
+            model(*(batch if isinstance(batch, tuple) else (batch,)))
     finally:
         for handle in handles:
             handle.remove()

@@ -43,7 +43,10 @@ def float_network(recipe: Recipe, data: Data) -> nn.Module:
     with blamed(recipe.file, "[network] "), torch.random.fork_rng([]):
         torch.manual_seed(recipe.seed)
         if make := NETWORKS.get(recipe.network.model):
-            model = make(data.train_x.shape[1:], data.classes, recipe.network.hidden)
+            try:
+                model = make(data.train_x.shape[1:], data.classes, recipe.network.hidden)
+            except RuntimeError as error:  # too large for the memory
+                raise RecipeError(shorten(str(error), 300)) from None
         else:
             model = _call(recipe)
         _check_network(model, data, recipe.network.model)
@@ -75,13 +78,19 @@ def _call(recipe: Recipe) -> nn.Module:
     sys.path.insert(0, folder)
     try:
         make = getattr(importlib.import_module(name), function, None)
-        model = make() if callable(make) else None
     except ModuleNotFoundError as error:
         if not f"{name}.".startswith(f"{error.name}."):
             raise  # the module is there; something that it needs is not
         raise RecipeError(f"model must be of a module that can be imported, not {name!r}") from None
     finally:
         sys.path.remove(folder)
+    if not callable(make):
+        raise RecipeError(f"model {recipe.network.model} must name a function of the module")
+    try:
+        model = make()
+    except Exception as error:  # the user's own code
+        kind = type(error).__name__
+        raise RecipeError(f"model {recipe.network.model} raised {kind}: {error}") from error
     if not isinstance(model, nn.Module):
         raise RecipeError(f"model {recipe.network.model} must return a torch.nn.Module")
     return model

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from a2qplus.functional import round_nearest, zero_center
 from a2qplus.methods import METHODS, Quantization
-from accsim.errors import ModelError
+from accsim.errors import DtypeError, ModelError
 from accsim.spec import IntSpec
 
 __all__ = ["ActivationQuantizer", "WeightQuantizer"]
@@ -147,7 +147,12 @@ class ActivationQuantizer(nn.Module):
         self.calibrated.fill_(True)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Integer-valued codes like x, with straight-through gradients, and their scale."""
+        """Integer-valued codes like x, with straight-through gradients, and their scale.
+
+        Raises: DtypeError for anything but floats.
+        """
+        if not x.is_floating_point():
+            raise DtypeError(f"inputs of a quantized layer must be floats, not {x.dtype}")
         if not self.calibrated and x.numel():
             low, high = (float(end) for end in x.detach().aminmax())
             if max(high, 0) or (low and self.spec.signed):  # nothing but zeros tells no scale

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -12,7 +12,7 @@ from accsim._check import integer
 from accsim.errors import ModelError, SpecError
 from accsim.spec import IntSpec, between, signed, unsigned
 
-__all__ = ["Overrides", "Range", "Rule", "overridden"]
+__all__ = ["Overrides", "Range", "Rule", "left_in_float", "overridden"]
 
 Range = tuple[float, float]  # the lowest and highest input seen
 Overrides = Mapping[str, Mapping[str, Any] | None]
@@ -64,6 +64,10 @@ class Rule:
         """
         if positive:
             return unsigned(self.act_bits)
+        if self.act_bits < 2:
+            raise SpecError(
+                f"act_bits must be at least 2 for inputs that can be negative, not {self.act_bits}"
+            )
         if self.zero_point is None:
             return signed(self.act_bits)
         if seen is None:
@@ -72,6 +76,18 @@ class Rule:
         codes = 2**self.act_bits - 1
         zero = min(round(-low / (high - low) * codes), codes - 1)  # a positive code stays
         return between(-zero, codes - zero)
+
+
+def left_in_float(names: Iterable[str], overrides: Overrides) -> set[str]:
+    """Those of the names whose last matching pattern says None."""
+    if not isinstance(overrides, Mapping):
+        raise SpecError(f"overrides must be a mapping of patterns, not {overrides!r}")
+    left: set[str] = set()
+    for name in names:
+        for pattern, changes in overrides.items():
+            if fnmatchcase(name, str(pattern)):
+                (left.add if changes is None else left.discard)(name)
+    return left
 
 
 def overridden(rules: Mapping[str, Rule], overrides: Overrides) -> dict[str, Rule]:

@@ -42,9 +42,13 @@ _WRITES: set[object] = {
 
 
 def order_of_calls(model: nn.Module, layers: Mapping[str, nn.Module]) -> list[str]:
-    """The layers' names in the order of their calls, or of registration if not all are seen."""
+    """The layers' names in the order of their calls, or of registration if not all are seen.
+
+    Those of a module that torch.fx does not look into, such as attention, in that of registration.
+    """
     graph = graph_of(model) or []
-    calls = [str(node.target) for node in graph if node.target in layers]
+    modules = [str(node.target) for node in graph if node.op == "call_module"]
+    calls = [n for module in modules for n in layers if f"{n}.".startswith(f"{module}.")]
     return calls if set(calls) == set(layers) else list(layers)
 
 

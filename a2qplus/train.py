@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from a2qplus.checkpoint import (
 )
 from a2qplus.quantizers import ActivationQuantizer, WeightQuantizer
 from accsim._check import integer, real
-from accsim.errors import CheckpointError, ModelError, ShapeError
+from accsim.errors import CheckpointError, DtypeError, ModelError, ShapeError
 
 __all__ = ["Epoch", "accuracy", "check_training", "fit", "parameter_groups", "penalty"]
 
@@ -115,7 +116,8 @@ def fit(
     for the step to end, and loses the epoch.
 
     Shapes: x (B, ...), y (B,) class numbers.
-    Raises: SpecError, ShapeError, ModelError for what cannot be trained; CheckpointError for a
+    Raises: SpecError, ShapeError, DtypeError, ModelError for what cannot be trained, and ModelError
+    once the loss is no longer finite; CheckpointError for a
     file that is not a checkpoint of this very run; KeyboardInterrupt.
     """
     asked = check_training(
@@ -126,25 +128,46 @@ def fit(
         weight_decay=weight_decay,
     )
     integer(seed, "seed", 0, 2**63 - 1)
-    if len(x) != len(y) or len(x) == 0:
-        raise ShapeError(f"x and y must hold as many, at least one, not {len(x)} and {len(y)}")
+    y = _checked(x, y)
     run = _Run(model, **asked, seed=seed)
     if checkpoint is not None:
+        if not Path(checkpoint).absolute().parent.is_dir():
+            raise CheckpointError(f"{checkpoint} must lie in a folder that is there")
         data = {"x": describe_tensor(x), "y": describe_tensor(y)}
         words = {name: str(value) for name, value in {**asked, "seed": seed, **data}.items()}
         words |= describe_model(model)
         if Path(checkpoint).exists():
             run.restore(read_tensors(checkpoint), words, Path(checkpoint).name)
-    model.train()
     with interrupts_wait() as interrupted:
         while run.epoch < epochs:
             done = run.train_epoch(x, y, interrupted)
+            if done is not None and not isfinite(done.loss):
+                raise ModelError(
+                    f"training must keep its loss finite: in epoch {done.number} it is {done.loss};"
+                    " try a smaller learning_rate"
+                )
             if checkpoint is not None:
                 write_tensors(checkpoint, {"format": FORMAT, "run": words, **run.state()})
             if done is None:
                 break
             on_epoch(done)
     model.eval()
+
+
+def _checked(x: Tensor, y: Tensor) -> Tensor:
+    """The classes as torch takes them. Raises: DtypeError, ShapeError or ModelError."""
+    for name, value in (("x", x), ("y", y)):
+        if not isinstance(value, Tensor):
+            raise DtypeError(f"{name} must be a tensor, not a {type(value).__name__}")
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise DtypeError(f"y must be the numbers of classes, integers, not {y.dtype}")
+    if len(x) != len(y) or len(x) == 0:
+        raise ShapeError(f"x and y must hold as many, at least one, not {len(x)} and {len(y)}")
+    if y.ndim != 1 or int(y.min()) < 0:
+        raise ShapeError("y must be (B,) class numbers from 0 on")
+    if x.is_floating_point() and not bool(x.isfinite().all()):
+        raise ModelError("x to train on must hold finite numbers only")
+    return y.long()
 
 
 class _Run:
@@ -177,6 +200,7 @@ class _Run:
 
     def train_epoch(self, x: Tensor, y: Tensor, interrupted: Callable[[], bool]) -> Epoch | None:
         """Go on to the end of the epoch, or to where it is interrupted: then None."""
+        self.model.train()  # anew each time: who is told of an epoch may have evaluated
         shuffle = self.shuffle.clone_state()
         order = torch.randperm(len(x), generator=shuffle)
         with torch.random.fork_rng(self.devices):
@@ -195,12 +219,27 @@ class _Run:
         return done
 
     def _train_step(self, x: Tensor, y: Tensor) -> None:
-        loss = cross_entropy(self.model(x), y) + self.penalty_weight * penalty(self.model)
+        logits = self._logits(x)
+        if logits.ndim != 2 or logits.shape[1] <= int(y.max()):
+            raise ShapeError(
+                f"the model must give logits (B, classes), with class {int(y.max())} among them,"
+                f" not {tuple(logits.shape)}"
+            )
+        loss = cross_entropy(logits, y) + self.penalty_weight * penalty(self.model)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.loss = self.loss + loss.detach() * len(x)
         self.step += 1
+
+    def _logits(self, x: Tensor) -> Tensor:
+        try:
+            logits: Tensor = self.model(x)
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"the model must train on a batch of shape {tuple(x.shape)}: {error}"
+            ) from error
+        return logits
 
     def state(self) -> dict[str, Any]:
         """All of it, as tensors and plain values."""
@@ -221,10 +260,18 @@ class _Run:
         if missing or there["format"] != FORMAT or not isinstance(there["run"], dict):
             raise CheckpointError(f"{name} must be a checkpoint that fit wrote, of format {FORMAT}")
         check_same(there["run"], words, name)
+        try:
+            self._restore(there)
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+            raise CheckpointError(f"{name} must hold the state of this run, whole") from None
+
+    def _restore(self, there: dict[str, Any]) -> None:
+        """Take up the members of a state. Raises: whatever torch does for wrong ones."""
         self.model.load_state_dict(there["model"])
         self.optimizer.load_state_dict(there["optimizer"])
         self.schedule.load_state_dict(there["schedule"])
-        self.epoch, self.step = there["epoch"], there["step"]
+        self.epoch = integer(there["epoch"], "epoch", 0, self.epochs)
+        self.step = integer(there["step"], "step", 0, _MOST)
         self.loss, self.chance = there["loss"], there["chance"]
         self.shuffle.set_state(there["shuffle"])
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from a2qplus import (
+    MatMul,
     Quantization,
     QuantMatMul,
     fit,
@@ -34,6 +35,7 @@ from accsim import (
 )
 from accsim.errors import (
     AccsimError,
+    CheckpointError,
     DtypeError,
     HostWidthError,
     ModelError,
@@ -72,6 +74,21 @@ class Exponential(nn.Module):
     def forward(self, x):
         """Like x."""
         return x.exp()
+
+
+def not_finite():
+    """A layer with a NaN."""
+    layer = nn.Linear(2, 2)
+    with torch.no_grad():
+        layer.weight[0, 0] = torch.nan
+    return layer
+
+
+def hooked():
+    """A model of a layer with a hook."""
+    model = nn.Sequential(nn.Linear(2, 2))
+    model[0].register_forward_hook(lambda *_: None)
+    return model
 
 
 def a2q(v=V, scale=S, norm=S, weight_bits=4, acc_bits=12, input_spec=unsigned(4)):
@@ -663,7 +680,7 @@ CASES = [
     ),
     (
         "override of bits",
-        lambda: quantized(nn.Linear(2, 2), overrides={"*": {"acc_bits": 9}}),
+        lambda: quantized(nn.Linear(2, 2), overrides={"*": {"acc_bits": 9}}, edge_bits=8),
         SpecError,
         "overrides '*', layer '': method \"base\" bounds nothing, so acc_bits must be None",
     ),
@@ -690,7 +707,7 @@ CASES = [
         "model recurrent layer",
         lambda: quantized(nn.LSTM(2, 2)),
         ModelError,
-        "layer '' must be a plain Linear or Conv2d, not LSTM; overrides={'': None} leaves it in float",
+        "the model must be a plain Linear or Conv2d, not LSTM",
     ),
     (
         "register without room",
@@ -718,7 +735,8 @@ CASES = [
         "calibration that is no tensor",
         lambda: quantized(nn.Linear(2, 2), calibration=[[1.0, 2.0]]),
         DtypeError,
-        "calibration batch 0 must be a tensor, not a list",
+        "calibration batch 0 must be a tensor of inputs, not a list; of a loader of pairs take (x for"
+        " x, y in loader)",
     ),
     (
         "inputs that become infinite",
@@ -727,6 +745,93 @@ CASES = [
         ),
         ModelError,
         "inputs of layer '1' to calibrate with must be finite",
+    ),
+    (
+        "inputs that are integers",
+        lambda: quantized(nn.Linear(2, 2))(torch.ones(3, 2, dtype=torch.int64)),
+        DtypeError,
+        "inputs of a quantized layer must be floats, not torch.int64",
+    ),
+    (
+        "float weights that are not finite",
+        lambda: quantized(nn.Sequential(not_finite(), nn.Linear(2, 2)), calibration=V[:, :2]),
+        ModelError,
+        "layer '0' has weights that are not finite",
+    ),
+    (
+        "overrides that are a list",
+        lambda: quantized(nn.Linear(2, 2), overrides=[1]),
+        SpecError,
+        "overrides must be a mapping of patterns, not [1]",
+    ),
+    (
+        "overrides that leave nothing",
+        lambda: quantized(nn.Sequential(nn.Linear(2, 2)), overrides={"*": None}),
+        ModelError,
+        "the model must hold a torch.nn.Linear or torch.nn.Conv2d to quantize",
+    ),
+    (
+        "overrides of a product of activations",
+        lambda: quantized(
+            nn.Sequential(nn.Linear(2, 2), MatMul()), overrides={"1": {"acc_bits": 9}}
+        ),
+        SpecError,
+        "overrides '1' must be of act_bits and zero_point, for a product of activations, not 'acc_bits'",
+    ),
+    (
+        "layer with a hook",
+        lambda: quantized(hooked()),
+        ModelError,
+        "layer '0' must be without hooks, which it would lose",
+    ),
+    (
+        "fit on lists",
+        lambda: fit(nn.Linear(2, 2), [[1.0]], [0], epochs=1, learning_rate=1.0, seed=0),
+        DtypeError,
+        "x must be a tensor, not a list",
+    ),
+    (
+        "fit on float classes",
+        lambda: trained(y=torch.ones(2)),
+        DtypeError,
+        "y must be the numbers of classes, integers, not torch.float32",
+    ),
+    (
+        "fit on classes that are not there",
+        lambda: trained(y=torch.tensor([0, 7])),
+        ShapeError,
+        "the model must give logits (B, classes), with class 7 among them, not (2, 2)",
+    ),
+    (
+        "fit on negative classes",
+        lambda: trained(y=torch.tensor([0, -1])),
+        ShapeError,
+        "y must be (B,) class numbers from 0 on",
+    ),
+    (
+        "fit on NaN",
+        lambda: trained(x=torch.full((2, 2), torch.nan)),
+        ModelError,
+        "x to train on must hold finite numbers only",
+    ),
+    (
+        "fit that diverges",
+        lambda: trained(x=torch.full((2, 2), 1e38), epochs=3, learning_rate=1e30),
+        ModelError,
+        "training must keep its loss finite: in epoch 2 it is nan; try a smaller learning_rate",
+    ),
+    (
+        "fit on another width",
+        lambda: trained(x=torch.ones(2, 3)),
+        ModelError,
+        "the model must train on a batch of shape (2, 3): mat1 and mat2 shapes cannot be multiplied"
+        " (2x3 and 2x2)",
+    ),
+    (
+        "fit with a checkpoint nowhere",
+        lambda: trained(checkpoint="nowhere/run.pt"),
+        CheckpointError,
+        "nowhere/run.pt must lie in a folder that is there",
     ),
     (
         "product of vectors",
@@ -904,9 +1009,9 @@ CASES = [
     ),
     (
         "signed inputs of one bit",
-        lambda: quantized(nn.Sequential(nn.Linear(2, 2)), act_bits=1, edge_bits=None),
+        lambda: quantized(nn.Sequential(nn.Linear(2, 2)), act_bits=1),
         SpecError,
-        "layer '0': input_spec must be an IntSpec that holds a positive input, not INT1",
+        "layer '0': act_bits must be at least 2 for inputs that can be negative, not 1",
     ),
     (
         "bits vast",

@@ -6,9 +6,10 @@ Needs the extra "train".
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from rich.console import Console
 from rich.markup import escape
@@ -95,9 +96,9 @@ def print_result(content: report.Json, out: Path, console: Console) -> None:
     for product in content["products"]:
         operands = product["operands"] or ("float", "float")
         figures = (product[key] for key in ("acc_bits", "least_bits"))
-        register, least = ("any" if figure is None else str(figure) for figure in figures)
+        register, least = ("-" if figure is None else str(figure) for figure in figures)
         made.add_row(
-            escape(product["name"]),
+            escape(product["name"] or "(the network)"),
             str(product["taps"] or ""),
             *operands,
             register,
@@ -105,6 +106,12 @@ def print_result(content: report.Json, out: Path, console: Console) -> None:
             _verdict(product, content["layers"]),
         )
     console.print(made)
+    loose = [name for name, layer in content["layers"].items() if layer["acc_bits"] is None]
+    if loose:
+        console.print(
+            f"{len(loose)} of {len(content['layers'])} layers have no register, by edge_bits,"
+            " method or overrides: nothing is proved of them",
+        )
     float_share, share = (100 * content[f"{kind}_accuracy"] for kind in ("float", "quantized"))
     console.print(
         f"Accuracy on {content['test_inputs']} test inputs: float {float_share:.1f} %,"
@@ -119,8 +126,14 @@ def _claim(out: Path, path: Path, recipe: Recipe) -> None:
 
     kept = out / RECIPE
     if kept.exists():
-        if read_recipe(kept) != recipe:
-            raise RecipeError(f"{out} must be the folder of this recipe's run, not of another's")
+        other = read_recipe(kept)
+        names = [item.name for item in fields(recipe) if item.compare]
+        differing = [name for name in names if getattr(other, name) != getattr(recipe, name)]
+        if differing:
+            raise RecipeError(
+                f"{out} must be the folder of this recipe's run, not of another's: they differ in"
+                f" {', '.join(differing)}"
+            )
         return
     out.mkdir(parents=True, exist_ok=True)
     if any(not file.name.startswith(".") for file in out.iterdir()):
@@ -205,7 +218,9 @@ def _layers_json(
                 "channels": layer.channels,
                 "input": str(layer.input_spec),
                 "weight": str(layer.weight_spec),
-                "least_bits": int(max(bounds.least_bits(layer.rows, layer.input_spec))),
+                "least_bits": int(
+                    bounds.least_bits(layer.rows, layer.input_spec, bias=layer.bias).max()
+                ),
             },
         )
         for name, layer in layers.items()
@@ -225,7 +240,7 @@ def _write(
     folder.mkdir(exist_ok=True)
     for name, layer in layers.items():
         # a network that is one layer has no name for it
-        layer.save(folder / f"{name.replace('/', '_') or 'layer'}.npz")
+        layer.save(folder / f"{quote(name, safe='') or 'layer'}.npz")
     write_tensors(out / "float.pt", source.state_dict())
     write_tensors(out / "model.pt", model.state_dict())
     report.write_json(out / "result.json", content)

@@ -155,6 +155,23 @@ def test_a_state_of_other_integers_is_refused(change, text):
     assert [layer.weight_quantizer.quantization for layer in (other[0], other[2])] == rules
 
 
+def test_a_state_of_other_operands_is_refused():
+    """Products of activations tell the ranges of theirs."""
+    model, other = (
+        quantize_model(
+            nn.Sequential(nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)),
+            calibration=torch.randn(3, 4, 8, generator=torch.Generator().manual_seed(0)),
+            overrides={"*.scores": {"act_bits": bits}},
+            **SETTINGS,
+        )
+        for bits in (4, 6)
+    )
+    text = r"^a state to load must be of operands \['INT4', 'INT4'\], as the layer is, not of"
+    with pytest.raises(ModelError, match=text):
+        model.load_state_dict(saved(other))
+    model.load_state_dict(saved(model))
+
+
 def test_a_state_of_another_version_is_refused():
     """Also one that does not say what it is of, or that is no such text."""
     model = trained()

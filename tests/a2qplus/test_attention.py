@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from a2qplus.attention import Attention, open_attention
-from accsim.errors import ModelError
+from accsim.errors import DtypeError, ModelError, ShapeError
 
 E, HEADS = 12, 2
 CASES = {
@@ -102,3 +102,47 @@ def test_what_is_not_taken_over():
     x = torch.randn(5, E)
     with pytest.raises(ModelError, match=r"^is_causal must come with an attn_mask$"):
         Attention(nn.MultiheadAttention(E, HEADS))(x, x, x, is_causal=True)
+
+
+def test_a_query_whose_keys_are_all_masked_gets_zeros():
+    """As from torch's module without weights; its gradients are finite."""
+    torch.manual_seed(0)
+    source = nn.MultiheadAttention(E, HEADS, batch_first=True)
+    ours, x = Attention(source), torch.randn(3, 5, E)
+    padded = torch.zeros(3, 5, dtype=torch.bool)
+    padded[0] = True
+    found = ours(x, x, x, key_padding_mask=padded, need_weights=False)[0]
+    wanted = source(x, x, x, key_padding_mask=padded, need_weights=False)[0]
+    torch.testing.assert_close(found, wanted)
+    found.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in ours.parameters())
+
+
+def test_weights_are_those_that_were_used():
+    """After dropout, as torch's."""
+    torch.manual_seed(0)
+    ours = Attention(nn.MultiheadAttention(E, HEADS, dropout=0.5, batch_first=True))
+    x = torch.randn(2, 5, E)
+    weights = ours(x, x, x, average_attn_weights=False)[1]
+    assert (weights == 0).any()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        ({"key": torch.randn(3, 6, E)}, ShapeError, "query, key and value must be of as many samples"),
+        ({"key": torch.randn(6, E)}, ShapeError, "query, key and value must all be (L, E) or all be (B, L, E)"),
+        ({"key_padding_mask": torch.zeros(6, 4) > 0}, ShapeError, "key_padding_mask must be of shape (4, 6), not (6, 4)"),
+        ({"attn_mask": torch.zeros(1, 6)}, ShapeError, "attn_mask must be of shape (5, 6) or (8, 5, 6), not (1, 6)"),
+        ({"attn_mask": torch.zeros(5, 6, dtype=torch.uint8)}, DtypeError, "attn_mask must be of bools or floats, not torch.uint8"),
+    ],
+)  # fmt: skip
+def test_what_torch_refuses_is_refused(change, error, text):
+    """Masks and operands that broadcast, or hold as many entries in another order, are not taken."""
+    source = nn.MultiheadAttention(E, HEADS, batch_first=True).eval()
+    x = dict(zip(("query", "key", "value"), operands({"batch_first": True}), strict=True))
+    with pytest.raises((RuntimeError, AssertionError, TypeError, ValueError)):
+        source(**x | change)
+    with pytest.raises(error) as caught:
+        Attention(source)(**x | change)
+    assert str(caught.value) == text

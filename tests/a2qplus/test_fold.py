@@ -5,6 +5,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from a2qplus import fit, fold_batch_norm, quantize_model, to_layers
 from accsim import Accumulator
@@ -138,3 +139,44 @@ def test_untraceable_models_are_refused():
 
     with pytest.raises(ModelError, match=r"^the model must be one that torch.fx can trace"):
         fold_batch_norm(Model())
+
+
+class Kept(nn.Module):
+    """Batch norm after a layer, with something that folding would break."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+        self.fc, self.bn, self.other = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4)
+        if what == "parametrized":
+            nn.utils.parametrizations.weight_norm(self.fc)
+        if what == "pruned":
+            prune.l1_unstructured(self.fc, "weight", amount=0.5)
+        if what == "tied":
+            self.other.weight = self.fc.weight
+        if what == "hook":
+            self.fc.register_forward_hook(lambda _, __, y: 2 * y)
+
+    def forward(self, x):
+        """(B, 4) -> (B, 4)."""
+        y = self.bn(self.fc(x))
+        if self.what == "read":
+            y = y + torch.nn.functional.linear(x, self.fc.weight)
+        if self.what == "trained otherwise" and not self.training:
+            y = y + self.fc(x)
+        return y + self.other(x)
+
+
+@pytest.mark.parametrize(
+    "what", ["parametrized", "pruned", "tied", "hook", "read", "trained otherwise"]
+)
+def test_what_folding_would_break_is_left(what):
+    """The folded model gives the same outputs, and the batch norm is there."""
+    torch.manual_seed(0)
+    model, x = Kept(what), torch.randn(30, 4) * 3 + 1
+    model(x)
+    folded = fold_batch_norm(model)
+    assert type(folded.bn) is nn.BatchNorm1d
+    torch.testing.assert_close(folded(x), model.eval()(x))
+    plain = fold_batch_norm(Kept("nothing"))
+    assert type(plain.bn) is nn.Identity

@@ -9,10 +9,12 @@ from torch import nn
 from torch.nn.functional import relu
 
 from a2qplus import (
+    MatMul,
     QuantConv2d,
     Quantization,
     QuantLinear,
     fit,
+    matmuls,
     quantize_model,
     to_integer,
     to_layers,
@@ -156,7 +158,7 @@ def test_types_follow_the_graph():
     specs = {
         name: str(layer.input_spec)
         for name, layer in to_layers(
-            quantize_model(Branching(), weight_bits=4, act_bits=5, acc_bits=12)
+            quantize_model(Branching(), weight_bits=4, act_bits=5, acc_bits=12, edge_bits=8)
         ).items()
     }
     assert specs == {
@@ -166,12 +168,11 @@ def test_types_follow_the_graph():
         "shared": "INT5",  # once after ReLU, once after tanh
         "head": "INT8",
     }
-    model = quantize_model(sequential(), weight_bits=4, act_bits=5, acc_bits=12)
+    how = {"weight_bits": 4, "act_bits": 5, "acc_bits": 12, "edge_bits": 8}
+    model = quantize_model(sequential(), **how)
     specs = [str(layer.input_spec) for layer in to_layers(model).values()]
     assert specs == ["INT8", "UINT5", "UINT8"]
-    positive = quantize_model(
-        sequential(), weight_bits=4, act_bits=5, acc_bits=12, calibration=data()[0].abs()
-    )
+    positive = quantize_model(sequential(), **how, calibration=data()[0].abs())
     assert str(to_layers(positive)["0"].input_spec) == "UINT8"
 
 
@@ -316,7 +317,7 @@ def test_overrides_by_name():
         "head": {"method": "base", "act_bits": 6},
         "depthwise": {"start": "naive"},
     }
-    found = rules(Branching(), overrides=changes)
+    found = rules(Branching(), overrides=changes, edge_bits=8)
     assert {rule.weight_bits for rule in found.values()} == {5}
     assert {n: (r.method, r.acc_bits) for n, r in found.items()} == {
         "stem": ("budget", 14),
@@ -394,3 +395,103 @@ def test_layers_stand_alone():
         between(-3, 12),
     )
     assert np.abs(layer.weight).max() > 0
+
+
+def test_frozen_weights_stay_frozen():
+    """And a layer that is in eval mode stays in it."""
+    model = sequential()
+    model[3].requires_grad_(False)
+    model[3].eval()
+    quantized = quantize_model(model, weight_bits=4, act_bits=4, acc_bits=12)
+    assert [quantized[i].weight.requires_grad for i in (0, 3, 7)] == [True, False, True]
+    assert not quantized[3].bias.requires_grad
+    assert (quantized[0].training, quantized[3].training) == (True, False)
+
+
+@pytest.mark.parametrize(("kernel", "dilation"), [(3, 1), (3, 2), (5, 1), ((1, 3), (1, 2))])
+def test_same_padding(kernel, dilation):
+    """As torch pads it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 3, kernel, padding="same", dilation=dilation, bias=False))
+    x = torch.randn(2, 2, 9, 9)
+    how = {"weight_bits": 8, "act_bits": 8, "method": "base"}
+    found = quantize_model(model, calibration=x, **how)(x)
+    assert (found - model(x)).abs().max().item() < 0.1
+
+
+def test_several_inputs_and_keywords():
+    """A model of two inputs, one by keyword, calibrates, runs in integers, and takes options."""
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.product = nn.Linear(3, 3), nn.Linear(3, 3), MatMul()
+
+        def forward(self, x, y, *, scale=1.0):
+            return scale * self.product(right=self.b(y).mT, left=self.a(input=x))
+
+    torch.manual_seed(0)
+    x, y = torch.randn(2, 4, 3), torch.randn(2, 5, 3)
+    how = {"weight_bits": 4, "act_bits": 4, "acc_bits": 12}
+    model = quantize_model(Two(), calibration=[(x, y), (x * 2, y)], **how)
+    assert all(quantizer.calibrated for quantizer in model.product.quantizers)
+    network = to_integer(model, Accumulator(32))
+    with torch.no_grad():
+        assert torch.equal(network(x, y, scale=2.0), model(x, y, scale=2.0))
+    assert [product.name for product in matmuls(model, x, y, scale=2.0)] == ["b", "a", "product"]
+
+
+def test_the_integer_network_is_in_eval_mode_and_without_gradients():
+    """Whatever the model's mode: it is the network that is deployed."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    x = torch.randn(9, 4)
+    model = quantize_model(model, weight_bits=4, act_bits=4, acc_bits=12, calibration=x).train()
+    network = to_integer(model, Accumulator(32))
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    assert torch.equal(network(x), model.eval()(x).detach())
+    single = nn.Sequential(nn.Conv2d(2, 3, 3))
+    image = torch.randn(2, 5, 5)  # without a batch
+    single = quantize_model(single, weight_bits=4, act_bits=4, acc_bits=12, calibration=image)
+    assert torch.equal(to_integer(single, Accumulator(32))(image), single(image).detach())
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_edges_with_attention(calibrated):
+    """The first and last layer in the order of calls, however the model is put together."""
+
+    class Attentive(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.stem = nn.Linear(4, 2), nn.Linear(4, 4)
+            self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+        def forward(self, x):
+            x = self.stem(x)
+            return self.head(self.attention(x, x, x)[0])
+
+    calibration = torch.randn(2, 3, 4) if calibrated else None
+    found = rules(Attentive(), edge_bits=8, calibration=calibration)
+    assert {name for name, rule in found.items() if rule.method == "base"} == {"stem", "head"}
+
+
+def test_attention_can_stay_in_float():
+    """By its name, whole; also one that could not be taken apart."""
+
+    class Attentive(nn.Module):
+        def __init__(self, **how):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+            self.attention = nn.MultiheadAttention(4, 2, batch_first=True, **how)
+
+        def forward(self, x):
+            x = self.layer(x)
+            return self.attention(x, x, x)[0]
+
+    how = {"weight_bits": 4, "act_bits": 4, "acc_bits": 12, "calibration": torch.randn(2, 3, 4)}
+    for options in ({}, {"add_bias_kv": True}):
+        model = quantize_model(Attentive(**options), overrides={"attention": None}, **how)
+        assert type(model.attention) is nn.MultiheadAttention
+        assert list(to_layers(model)) == ["layer"]
+    with pytest.raises(ModelError, match=r"^layer 'attention': attention must be without"):
+        quantize_model(Attentive(add_bias_kv=True), **how)

@@ -190,3 +190,63 @@ def test_calls_are_counted_together():
     model = quantize_model(nn.Sequential(layer, nn.ReLU(), layer), **how)
     (product,) = matmuls(model, torch.randn(3, 4))
     assert (product.calls, product.macs) == (2, 2 * 3 * 4 * 4)
+
+
+class Hidden(nn.Module):
+    """Products in every place where one might be missed."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.plain = nn.Linear(4, 4), nn.Parameter(torch.randn(4, 4))
+        self.recurrent = nn.LSTM(4, 4, batch_first=True)
+
+    def forward(self, x):
+        """(B, L, 4) -> (B, L, 4)."""
+        x = self.layer(x)
+        try:
+            self.layer(x[..., :3])
+        except RuntimeError:
+            x = x + torch.nn.functional.linear(x, self.plain)
+        x = torch.nn.functional.scaled_dot_product_attention(x, x, x)
+        x = torch.einsum("blc,cd->bld", x, self.plain)
+        with torch.inference_mode():
+            y = x @ self.plain
+        x = x + y.clone() * (2.0 if self.training else 1.0)
+        if self.training:
+            x = x @ self.plain
+        return self.recurrent(x)[0]
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_no_product_is_missed(inference):
+    """In inference mode, after an error that was caught, in torch's own attention; none twice."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4)
+    how = {"weight_bits": 4, "act_bits": 4, "acc_bits": 12, "overrides": {"recurrent": None}}
+    model = quantize_model(Hidden(), calibration=x, **how).train()
+    with torch.inference_mode(inference):
+        found = matmuls(model, x)
+    assert model.training
+    assert found[0].name == "layer"
+    assert found[0].calls == 1
+    # with gradients at hand torch's attention is two products
+    calls = sum(product.calls for product in found if product.known is Known.FLOAT)
+    assert calls == (5 if inference else 6)
+
+
+def test_the_longest_sum_counts():
+    """A product of activations of several lengths needs what the longest does."""
+
+    class Lengths(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.product = nn.Linear(8, 8), MatMul()
+
+        def forward(self, x):
+            x = self.layer(x)
+            return [self.product(x[:, :k], x[:, :k].mT) for k in (2, 8, 4)]
+
+    x = torch.randn(5, 8)
+    how = {"weight_bits": 4, "act_bits": 4, "acc_bits": 12}
+    product = matmuls(quantize_model(Lengths(), calibration=x, **how), x)[1]
+    assert (product.calls, product.taps, product.macs) == (3, 8, 25 * 14)

@@ -73,7 +73,6 @@ def test_the_recipe_in_the_docs_is_read():
         "act_bits": 4,
         "acc_bits": 8,
         "method": "budget",
-        "edge_bits": None,
     }
     assert found.float_training == {"epochs": 15, "learning_rate": 2e-3}
     assert found.quantized_training == {"epochs": 15, "learning_rate": 5e-3}
@@ -148,7 +147,7 @@ def test_networks_come_from_the_seed(folder):
     assert not torch.equal(first.linear.weight, other.linear.weight)
     quantized = quantized_network(read_recipe(written(folder)), first, data)
     specs = {name: str(layer.input_spec) for name, layer in to_layers(quantized).items()}
-    assert specs == {"linear1": "UINT8", "linear": "UINT8"}  # x is never negative
+    assert specs == {"linear1": "UINT5", "linear": "UINT5"}  # x is never negative
     assert bool(quantized.linear1.input_quantizer.calibrated)
 
 
@@ -185,8 +184,8 @@ def test_a_checkpoint_instead_of_training(folder):
 
 WRONG_NETWORKS = {
     "missing module": ('"not_there:f"', "model must be of a module that can be imported, not 'not_there'"),
-    "missing function": ('"my_network:f"', "model my_network:f must return a torch.nn.Module"),
-    "a number": ('"my_network:number"', "model my_network:number must return a torch.nn.Module"),
+    "missing function": ('"my_network:f"', "model my_network:f must name a function of the module"),
+    "a number": ('"my_network:number"', "model my_network:number must name a function of the module"),
     "returns a word": ('"my_network:word"', "model my_network:word must return a torch.nn.Module"),
 }  # fmt: skip
 

@@ -389,3 +389,16 @@ def test_accuracy_of_many_images():
         y = torch.stack([model(row).argmax() for row in x])
     y[[5, 1500, 2400]] += 1
     assert accuracy(model, x, y) == pytest.approx(1 - 3 / 2500)
+
+
+def test_who_is_told_may_evaluate():
+    """Each epoch trains in training mode, whatever `on_epoch` left."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    x, y = torch.randn(32, 3), torch.arange(32) % 2
+    seen = []
+    model.register_forward_pre_hook(lambda module, _: seen.append(module.training))
+    how = {"epochs": 3, "learning_rate": 1e-3, "seed": 0}
+    fit(model, x, y, **how, on_epoch=lambda _: model.eval())
+    assert seen == [True] * 3
+    assert not model.training
