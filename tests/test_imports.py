@@ -88,6 +88,7 @@ def test_every_file_keeps_the_rules():
         ("accsim/bounds.py", "if TYPE_CHECKING:\n    pass\nelse:\n    import torch"),
         ("accsim/bounds.py", "from . import spec"),
         ("verification/plot.py", "import matplotlib"),
+        ("verification/laws/law.py", "def f():\n    import z3"),
     ],
 )
 def test_a_planted_violation_is_found(path, planted):
@@ -111,6 +112,7 @@ def loaded_after(statement):
         ("import verification.cli", {"torch", "a2qplus", "sklearn", "matplotlib"}),
         ("import a2qplus", {"verification", "hypothesis", "sklearn"}),
         ("import verification.oracle", {"torch", "a2qplus"}),
+        ("import verification.laws", {"torch", "a2qplus", "z3"}),
     ],
 )
 def test_a_fresh_interpreter_loads_no_more(statement, absent):

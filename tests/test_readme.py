@@ -10,7 +10,9 @@ import accsim
 import verification
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "docs/methods.md", ROOT / "docs/networks.md"]
+DOCUMENTS = [
+    ROOT / name for name in ("README.md", "docs/methods.md", "docs/networks.md", "docs/proofs.md")
+]
 BLOCKS = {
     f"{path.name} {number}": block
     for path in DOCUMENTS
