@@ -69,7 +69,7 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
 def _foldable(norm: nn.Module, layer: nn.Module, owners: Mapping[int, int]) -> bool:
     """Whether a batch norm with statistics of its own follows a plain linear or conv2d layer.
 
-    One whose parameters are its own: not computed, not tied to others, not seen by hooks.
+    One whose parameters are its own: not computed, not tied to others; and without hooks.
     """
     if type(layer) in (nn.Conv2d, QuantConv2d):
         fits = type(norm) is nn.BatchNorm2d and norm.num_features == layer.out_channels
@@ -77,9 +77,7 @@ def _foldable(norm: nn.Module, layer: nn.Module, owners: Mapping[int, int]) -> b
         fits = type(norm) is nn.BatchNorm1d and norm.num_features == layer.out_features
     else:
         return False
-    own = "weight" in layer._parameters and all(
-        owners[id(p)] == 1 for p in layer.parameters(recurse=False)
-    )
+    own = all(owners[id(p)] == 1 for p in layer.parameters(recurse=False))
     hooks = any((m._forward_hooks or m._forward_pre_hooks) for m in (layer, norm))
     return fits and own and not hooks and norm.running_mean is not None
 

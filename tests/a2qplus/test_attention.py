@@ -30,8 +30,11 @@ def test_as_torch(options):
     """Outputs and weights, with every kind of mask, with and without a batch."""
     torch.manual_seed(0)
     source = nn.MultiheadAttention(E, HEADS, **options).eval()
+    source.out_proj.requires_grad_(False)
     ours = Attention(source)
     assert not ours.training
+    assert ours.q_proj.weight.requires_grad
+    assert not any(parameter.requires_grad for parameter in ours.out_proj.parameters())
     x = operands(options)
     causal = torch.ones(5, 6).tril().logical_not()
     padded = torch.arange(6).expand(4, 6) >= torch.tensor([6, 5, 3, 2])[:, None]

@@ -493,5 +493,7 @@ def test_attention_can_stay_in_float():
         model = quantize_model(Attentive(**options), overrides={"attention": None}, **how)
         assert type(model.attention) is nn.MultiheadAttention
         assert list(to_layers(model)) == ["layer"]
+    later = {"a*": None, "attention*": {"acc_bits": 13}}  # wins
+    assert len(to_layers(quantize_model(Attentive(), overrides=later, **how))) == 5
     with pytest.raises(ModelError, match=r"^layer 'attention': attention must be without"):
         quantize_model(Attentive(add_bias_kv=True), **how)

@@ -333,6 +333,20 @@ def test_every_product_is_in_the_report(command, folder):
     ]
 
 
+def test_every_layer_has_a_file(command, folder):
+    """Also where names differ in what a file's name cannot hold."""
+    (folder / "my_network.py").write_text(
+        "from torch import nn\n"
+        "def network():\n"
+        "    model = nn.Sequential()\n"
+        "    model.add_module('a/b', nn.Linear(6, 4))\n"
+        "    model.add_module('a_b', nn.Linear(4, 3))\n"
+        "    return model\n"
+    )
+    assert command("train", folder / "my.toml", "--out", folder / "run")[0] == 0
+    assert sorted(content(folder / "run" / "layers")) == ["a%2Fb.npz", "a_b.npz"]
+
+
 def test_a_bare_layer_has_a_file(command, folder):
     """A network that is one layer has no name for it."""
     (folder / "my_network.py").write_text(
