@@ -84,6 +84,15 @@ def not_finite():
     return layer
 
 
+def even():
+    """A layer of zeros."""
+    layer = nn.Linear(2, 2)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.zero_()
+    return layer
+
+
 def hooked():
     """A model of a layer with a hook."""
     model = nn.Sequential(nn.Linear(2, 2))
@@ -816,7 +825,7 @@ CASES = [
     ),
     (
         "fit that diverges",
-        lambda: trained(x=torch.full((2, 2), 1e38), epochs=3, learning_rate=1e30),
+        lambda: trained(even(), x=torch.full((2, 2), 1e38), epochs=3, learning_rate=1e30),
         ModelError,
         "training must keep its loss finite: in epoch 2 it is nan; try a smaller learning_rate",
     ),

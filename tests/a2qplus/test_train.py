@@ -39,15 +39,6 @@ def weights(model):
     return {name: value.tolist() for name, value in model.state_dict().items()}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Steps this small only wait for a second one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def uninterrupted():
     """What `fit` makes of the network, in one go."""

@@ -72,15 +72,6 @@ def network():
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Steps this small only wait for a second one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def folder(tmp_path):
     """A recipe, its data and its network."""
@@ -202,7 +193,9 @@ def test_the_docs(command, tmp_path, monkeypatch, capsys):
 
 def run(folder, **environment):
     """The command in a process of its own: exit code, standard output, standard error."""
-    code = "from verification.cli import main; main()"
+    # a process that was started in the background ignores Ctrl-C, and so do those that it starts
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    code += "from verification.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, "train", "my.toml", "--out", "run", "--json"],
         capture_output=True,
