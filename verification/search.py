@@ -82,7 +82,7 @@ def sample(
         seed=integer(seed, "seed", 0, MOST_SEED),
         told=told,
     )
-    witness = None if hunted.found is None else _witness(layer, hunted.found, accumulator)
+    witness = None if hunted.found is None else witness_of(layer, hunted.found, accumulator)
     return Sample(witness, hunted.examples)
 
 
@@ -96,8 +96,8 @@ def overflows(layer: IntLayer, x: IntArray, accumulator: Accumulator) -> bool:
     return bool(run.overflow_count.any())
 
 
-def _witness(layer: IntLayer, x: IntArray, accumulator: Accumulator) -> Witness:
-    """The first output that overflows, its inputs moved towards 0 as far as they go."""
+def witness_of(layer: IntLayer, x: IntArray, accumulator: Accumulator) -> Witness:
+    """Of an input that overflows: the first output that does, its inputs as near 0 as they go."""
     counts = simulate(layer, x, accumulator).overflow_count
     place = tuple(int(i) for i in np.argwhere(counts)[0])
     channel, taps = next((c, taps) for at, c, taps in tap_inputs(layer, x) if at == place)

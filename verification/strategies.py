@@ -106,15 +106,15 @@ def inputs(layer: IntLayer) -> st.SearchStrategy[IntArray]:
     return st.one_of(*corners, plain_inputs(layer))
 
 
-def ends(layer: IntLayer) -> st.SearchStrategy[IntArray]:
-    """Inputs of which every entry is an end of the range; many entries share ends with neighbours.
+def ends(layer: IntLayer, *, free: int = MOST_FREE) -> st.SearchStrategy[IntArray]:
+    """Inputs of which every entry is an end of the range; beyond `free` entries neighbours share.
 
     If any input overflows then some input of ends does, since running sums are linear in every
     entry; and choices of two are quickly climbed by `hypothesis.target`. Shapes: as `inputs`.
     """
     shape = _least_shape(layer)
     size = prod(shape)
-    free = min(size, MOST_FREE)
+    free = min(size, free)
     where = np.arange(size) * free // max(1, size)
     low, high = layer.input_spec.min, layer.input_spec.max
     return st.tuples(*[st.booleans()] * free).map(

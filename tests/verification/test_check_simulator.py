@@ -62,7 +62,7 @@ def test_operands_reach_what_simulators_get_wrong(drawn):
             run.peak_low in (register.min, register.min - 1) for run in runs
         )
         counts["beyond int32"] += any(abs(total) > 2**31 for total in exact)
-        if taps and register.bits > 2:
+        if len(runs) == 1 and register.bits > 2:
             for run in runs:
                 need = [
                     b for b in range(2, 62)
@@ -75,8 +75,8 @@ def test_operands_reach_what_simulators_get_wrong(drawn):
     expected += [(rule, sign) for rule in ("wrap", "saturate") for sign in (True, False)]
     expected += ["bits 2", "wide", "rows", "channels", "x signed", "x unsigned", "overflow"]
     expected += ["no overflow", "comes back", "rails above", "rails below", "beyond int32"]
-    expected += [f"need {off:+}" for off in (-2, -1, 0, 1, 2)]
     assert {name: counts[name] for name in expected if counts[name] < 20} == {}
+    assert min(counts[f"need {off:+}"] for off in (-2, -1, 0, 1, 2)) >= 5  # of one output alone
 
 
 def test_operands_are_what_is_promised(drawn):

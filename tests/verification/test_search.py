@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from accsim import Accumulator, IntLayer, between, bounds, signed, simulate, unsigned
 from verification import Verdict, decide, oracle, search, strategies, worst_inputs
 from verification.hunting import below, hunt
-from verification.search import overflows, sample
+from verification.search import overflows, sample, witness_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,7 +56,7 @@ LAYERS = {
     "signed inputs": IntLayer([[7, -8, 3], [1, 1, 1]], weight_spec=signed(4), input_spec=signed(4)),
     "without 0": IntLayer([[3, -2, 5, -6]], weight_spec=signed(4), input_spec=between(2, 9)),
     "below 0": IntLayer([[3, -2, 5, -6]], weight_spec=signed(4), input_spec=between(-9, -2)),
-    "bias": IntLayer([[1, 2], [2, 1]], weight_spec=signed(3), input_spec=unsigned(3), bias=[3, -9]),
+    "bias": IntLayer([[1, 0], [2, 1]], weight_spec=signed(3), input_spec=unsigned(3), bias=[0, 9]),
     "conv": IntLayer(
         np.arange(-8, 8).reshape(4, 1, 2, 2), weight_spec=signed(4), input_spec=unsigned(3),
         stride=2, padding=1, groups=2,
@@ -70,12 +70,13 @@ LAYERS = {
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
 @pytest.mark.parametrize("rule", ["wrap", "saturate"])
 def test_search_finds_what_is_there(layer, rule):
-    """A witness one bit below the least, none at the least; each legal, and minimal."""
+    """Witnesses below the least register, none in it; each legal, and minimal."""
     least = decide(layer, Accumulator(8)).least_bits
     assert search(layer, Accumulator(least, rule), examples=200) is None
-    for seed in range(3):
-        witness = search(layer, Accumulator(least - 1, rule), seed=seed)
-        check(witness, layer)
+    start = 0 if layer.bias is None else bounds.magnitude(layer.bias)
+    for bits in range(max(2, start.bit_length() + 1), least):
+        for seed in range(3):
+            check(search(layer, Accumulator(bits, rule), seed=seed), layer)
 
 
 def check(witness, layer):
@@ -111,6 +112,14 @@ def test_search_agrees_with_the_decision(layer, bits, is_signed):
     witness = search(layer, register, examples=100)
     if verdict is not Verdict.UNDECIDED:
         assert (witness is not None) == (verdict is Verdict.REFUTED)
+
+
+def test_an_input_that_moves_lets_another_move():
+    """12 of 7 are too much: after the middle input, which held back, is 0, the first may be too."""
+    layer = IntLayer([[1, -1, 8]], weight_spec=signed(5), input_spec=unsigned(3))
+    witness = witness_of(layer, np.array([7, 3, 1]), Accumulator(4))
+    assert witness.x.tolist() == [0, 0, 1]
+    check(witness, layer)
 
 
 def test_padding_beside_inputs_without_zero():
