@@ -10,7 +10,8 @@ import accsim
 import verification
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "docs/methods.md", ROOT / "docs/networks.md"]
+DOCUMENTS = [ROOT / "README.md"]
+DOCUMENTS += [ROOT / f"docs/{name}.md" for name in ("methods", "networks", "search")]
 BLOCKS = {
     f"{path.name} {number}": block
     for path in DOCUMENTS
