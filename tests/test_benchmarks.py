@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from accsim.kernels.forms import host
 from accsim.simulate import most_threads
 
@@ -78,6 +80,11 @@ def test_search_power(tmp_path):
     assert content["tight"]["33 plain"] == [None, None]
     assert all(number <= 50 for taps in (4, 33) for number in content["tight"][f"{taps} corners"])
     assert None not in content["tight"]["33 targeted"]
+    words = ("--seeds", 2, "--bugs", 1, "--taps", 33, "--examples", 1)
+    with pytest.raises(
+        AssertionError, match="must be found: product_narrowed_plain_add, 33 taps\n"
+    ):
+        run("search_power.py", *words)
 
 
 def test_beside_brevitas_says_what_it_needs():
