@@ -13,6 +13,7 @@ __all__ = [
     "RangeError",
     "RecipeError",
     "ShapeError",
+    "SimulatorError",
     "SpecError",
     "UnsafeLayerError",
     "WitnessError",
@@ -57,6 +58,10 @@ class CheckpointError(AccsimError, ValueError):
 
 class RecipeError(AccsimError, ValueError):
     """A training recipe, or what it names, that is not as it must be."""
+
+
+class SimulatorError(AccsimError, ValueError):
+    """A caller's own simulator that raises where it must answer."""
 
 
 class UnsafeLayerError(AccsimError, ValueError):

@@ -42,10 +42,11 @@ from accsim.errors import (
     RangeError,
     RecipeError,
     ShapeError,
+    SimulatorError,
     SpecError,
 )
 from accsim.simulate import most_threads
-from verification import decide, worst_inputs
+from verification import check_simulator, decide, search, worst_inputs
 
 REGISTER = Accumulator(8)
 W = np.array([[1, 2], [3, 4]])
@@ -131,6 +132,8 @@ QUANTIZATION_KEYS = (
     "weight_bits, act_bits, acc_bits, method, edge_bits, start, zero_point, overrides"
 )
 TRAINING_KEYS = "epochs, learning_rate, batch, penalty_weight, weight_decay"
+
+SMALLEST = "for x [[]], weight [[]], 2-bit wrap register"
 
 CASES = [
     (
@@ -1298,6 +1301,91 @@ CASES = [
         lambda: recipe("acc_bits = 8", "overrides = 8"),
         RecipeError,
         'r.toml: [quantization] overrides must be a table or "none", not 8',
+    ),
+    (
+        "search layer",
+        lambda: search([[1]], REGISTER),
+        SpecError,
+        "layer must be an IntLayer, not list",
+    ),
+    (
+        "search register",
+        lambda: search(layer(), 8),
+        SpecError,
+        "accumulator must be an Accumulator, not 8",
+    ),
+    (
+        "search bias",
+        lambda: search(layer(bias=[0, 900]), REGISTER),
+        RangeError,
+        "bias[1] is 900, outside the 8-bit wrap register [-128, 127]",
+    ),
+    (
+        "search examples",
+        lambda: search(layer(), REGISTER, examples=0),
+        SpecError,
+        "examples must be an integer from 1 to 1000000000, not 0",
+    ),
+    (
+        "search examples a float",
+        lambda: search(layer(), REGISTER, examples=1e3),
+        SpecError,
+        "examples must be an integer from 1 to 1000000000, not 1000.0",
+    ),
+    (
+        "search seed",
+        lambda: search(layer(), REGISTER, seed=-1),
+        SpecError,
+        "seed must be an integer from 0 to 18446744073709551615, not -1",
+    ),
+    (
+        "simulator not callable",
+        lambda: check_simulator([1]),
+        SpecError,
+        "function must be callable with (x, weight, accumulator), not [1]",
+    ),
+    (
+        "simulator examples",
+        lambda: check_simulator(linear, examples=-3),
+        SpecError,
+        "examples must be an integer from 1 to 1000000000, not -3",
+    ),
+    (
+        "simulator seed",
+        lambda: check_simulator(linear, seed=None),
+        SpecError,
+        "seed must be an integer from 0 to 18446744073709551615, not None",
+    ),
+    (
+        "simulator raises",
+        lambda: check_simulator(lambda x, weight, accumulator: 1 // 0),
+        SimulatorError,
+        "function must return outputs, not raise ZeroDivisionError('integer division or modulo by"
+        f" zero'), {SMALLEST}",
+    ),
+    (
+        "simulator shape",
+        lambda: check_simulator(lambda x, weight, accumulator: x.sum(axis=0)),
+        ShapeError,
+        f"what function returns must be of shape (1, 1), not (0,), {SMALLEST}",
+    ),
+    (
+        "simulator ragged",
+        lambda: check_simulator(lambda x, weight, accumulator: [[1], [1, 2]]),
+        ShapeError,
+        "what function returns must be a rectangular array of integers, not ragged, " + SMALLEST,
+    ),
+    (
+        "simulator floats",
+        lambda: check_simulator(lambda x, weight, accumulator: x @ weight.T * 1.0),
+        DtypeError,
+        "what function returns must be an array of integers, not of float64, " + SMALLEST,
+    ),
+    (
+        "simulator nothing",
+        lambda: check_simulator(lambda x, weight, accumulator: None),
+        DtypeError,
+        "what function returns must be an array of integers, not of object, " + SMALLEST,
     ),
 ]
 

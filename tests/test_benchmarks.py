@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from accsim.kernels.forms import host
 from accsim.simulate import most_threads
 
@@ -66,6 +68,23 @@ def test_guarantee(tmp_path):
     for twin in counts["twins"].values():
         assert twin["layers"] > 80
         assert 5 < len(twin["refuted"]) < twin["layers"]
+
+
+def test_search_power(tmp_path):
+    """Few bugs and seeds: all found, tight instances by corners at once, and never without targets."""
+    made = tmp_path / "power.json"
+    words = ("--seeds", 2, "--bugs", 3, "--taps", 4, 33, "--examples", 600, "--json", made)
+    assert "3 bugs, 2 seeds: 0 missed" in run("search_power.py", *words)
+    content = json.loads(made.read_text())
+    assert all(0 < number <= 600 for numbers in content["bugs"].values() for number in numbers)
+    assert content["tight"]["33 plain"] == [None, None]
+    assert all(number <= 50 for taps in (4, 33) for number in content["tight"][f"{taps} corners"])
+    assert None not in content["tight"]["33 targeted"]
+    words = ("--seeds", 2, "--bugs", 1, "--taps", 33, "--examples", 1)
+    with pytest.raises(
+        AssertionError, match="must be found: product_narrowed_plain_add, 33 taps\n"
+    ):
+        run("search_power.py", *words)
 
 
 def test_beside_brevitas_says_what_it_needs():

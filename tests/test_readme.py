@@ -10,9 +10,8 @@ import accsim
 import verification
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [
-    ROOT / name for name in ("README.md", "docs/methods.md", "docs/networks.md", "docs/proofs.md")
-]
+DOCUMENTS = [ROOT / "README.md"]
+DOCUMENTS += [ROOT / f"docs/{name}.md" for name in ("methods", "networks", "proofs", "search")]
 BLOCKS = {
     f"{path.name} {number}": block
     for path in DOCUMENTS

@@ -20,7 +20,7 @@ from accsim.files import read_array, read_arrays, write_arrays
 from accsim.layer import IntLayer
 from accsim.simulate import plan_for, simulate
 from accsim.spec import Accumulator, Overflow
-from verification import report
+from verification import report, searching
 from verification.decide import Verdict, decide
 from verification.plot import trajectory_plot
 from verification.witness_file import load_witness, save_witness, witness_json
@@ -184,6 +184,42 @@ def run(
         )
     else:
         Console().print(report.run_table(f"{layers.name}, {accumulator}", runs))
+
+
+@app.command()
+def search(
+    layers: Layers,
+    bits: Bits,
+    overflow: Rule = Overflow.WRAP,
+    unsigned: Unsigned = False,
+    examples: Annotated[int, typer.Option(help="Inputs to try, of each layer.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of the inputs.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Try inputs until one overflows the register. Finding none proves nothing: see verify."""
+    accumulator = Accumulator(bits, overflow, signed=not unsigned)
+    loaded = _load(layers)
+    samples = searching.sample_layers(
+        loaded, accumulator, examples=examples, seed=seed, quiet=as_json
+    )
+    found = any(sample.witness for sample in samples.values())
+    if as_json:
+        _print_json(
+            {
+                "schema": "accsim.search/1",
+                "accumulator": report.accumulator_json(accumulator),
+                "seed": seed,
+                "found": found,
+                "layers": searching.sample_json(loaded, samples),
+            }
+        )
+    else:
+        console = Console()
+        title = f"{layers.name}, {accumulator}, seed {seed}"
+        console.print(searching.sample_table(title, loaded, samples))
+        for line in searching.summary(samples):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(EXIT[Verdict.REFUTED] if found else 0)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import hypothesis.strategies as st
@@ -11,11 +12,23 @@ from hypothesis.extra.numpy import arrays
 from accsim._check import IntArray
 from accsim.layer import IntLayer
 from accsim.spec import Accumulator, IntSpec, Overflow, between, signed, unsigned
+from verification.hunting import below
 from verification.witness import image_with, worst_inputs
 
-__all__ = ["accumulators", "inputs", "int_layers", "int_specs", "near_worst", "plain_inputs"]
+__all__ = [
+    "accumulators",
+    "attacks",
+    "ends",
+    "inputs",
+    "int_layers",
+    "int_specs",
+    "near_worst",
+    "plain_inputs",
+    "prefix_worst",
+]
 
 MOST_CHANGED = 3  # entries of a worst input that `near_worst` changes
+MOST_FREE = 128  # entries of `ends` that are drawn one by one; more would take long
 
 
 def int_specs(*, max_bits: int = 8) -> st.SearchStrategy[IntSpec]:
@@ -73,41 +86,113 @@ def int_layers(
 
 def near_worst(layer: IntLayer) -> st.SearchStrategy[IntArray]:
     """A worst input of some channel with 0 to 3 entries changed. Shapes: (K,)."""
+    return _near_worst(layer).map(lambda drawn: drawn[1])
 
-    @st.composite
-    def draw_one(draw: st.DrawFn) -> IntArray:
-        channel = draw(st.integers(0, layer.channels - 1))
-        x = draw(st.sampled_from(worst_inputs(layer, channel))).copy()
-        if layer.taps:
-            places = st.lists(st.integers(0, layer.taps - 1), max_size=MOST_CHANGED)
-            for place in draw(places):
-                x[place] = draw(_code(layer.input_spec))
-        return x
 
-    return draw_one()
+def prefix_worst(layer: IntLayer) -> st.SearchStrategy[IntArray]:
+    """The worst input of some channel up to some step, from there the worst to the other side.
+
+    The sum goes out and comes back: what only looks at its end sees nothing. Shapes: (K,).
+    """
+    return _prefix_worst(layer).map(lambda drawn: drawn[1])
 
 
 def inputs(layer: IntLayer) -> st.SearchStrategy[IntArray]:
-    """Legal inputs of a layer, near the worst or arbitrary.
+    """Legal inputs of a layer: near the worst, worst up to a step, or arbitrary.
 
     Shapes: linear (K,), conv2d (1, I·groups, H, W).
     """
+    corners = (_read_by(layer, drawn) for drawn in (_near_worst(layer), _prefix_worst(layer)))
+    return st.one_of(*corners, plain_inputs(layer))
+
+
+def ends(layer: IntLayer, *, free: int = MOST_FREE) -> st.SearchStrategy[IntArray]:
+    """Inputs of which every entry is an end of the range; beyond `free` entries neighbours share.
+
+    If any input overflows then some input of ends does, since running sums are linear in every
+    entry; and choices of two are quickly climbed by `hypothesis.target`. Shapes: as `inputs`.
+    """
+    shape = _least_shape(layer)
+    size = prod(shape)
+    free = min(size, free)
+    where = np.arange(size) * free // max(1, size)
+    low, high = layer.input_spec.min, layer.input_spec.max
+    return st.tuples(*[st.booleans()] * free).map(
+        lambda sides: np.where(np.array(sides, bool)[where], high, low).reshape(shape)
+    )
+
+
+def attacks(layer: IntLayer) -> st.SearchStrategy[IntArray]:
+    """What `verification.search` tries: worst inputs, half of the time, and inputs of all kinds.
+
+    The worst inputs read the signs of the weights and nothing else. Made of booleans alone: see
+    `hunting.below`. Shapes: as `inputs`.
+    """
+    shape, spec = _least_shape(layer), layer.input_spec
+
+    def codes(number: int) -> IntArray:
+        return np.random.default_rng(number).integers(spec.min, spec.max, shape, endpoint=True)
+
+    worst = _read_by(layer, _worst(layer))
+    others = (
+        _read_by(layer, _near_worst(layer)),
+        _read_by(layer, _prefix_worst(layer)),
+        ends(layer),
+        below(2**16).map(codes),
+    )
+    return st.booleans().flatmap(
+        lambda other: below(len(others)).flatmap(others.__getitem__) if other else worst
+    )
+
+
+Read = tuple[int, IntArray]  # a channel, and what its taps read
+
+
+@st.composite
+def _worst(draw: st.DrawFn, layer: IntLayer) -> Read:
+    channel = draw(below(layer.channels))
+    return channel, worst_inputs(layer, channel)[draw(below(2))]
+
+
+@st.composite
+def _near_worst(draw: st.DrawFn, layer: IntLayer) -> Read:
+    channel, x = draw(_worst(layer))
+    spec = layer.input_spec
+    for _ in range(draw(below(1 + MOST_CHANGED)) if layer.taps else 0):
+        end = (spec.min, spec.max)[draw(below(2))]
+        inner = draw(below(2**16)) * (spec.max - spec.min + 1) >> 16
+        x[draw(below(layer.taps))] = spec.min + inner if draw(st.booleans()) else end
+    return channel, x
+
+
+@st.composite
+def _prefix_worst(draw: st.DrawFn, layer: IntLayer) -> Read:
+    channel = draw(below(layer.channels))
+    out, back = worst_inputs(layer, channel)
+    if draw(st.booleans()):
+        out, back = back, out
+    turn = draw(below(layer.taps + 1))
+    return channel, np.concatenate([out[:turn], back[turn:]])
+
+
+def _read_by(layer: IntLayer, taps: st.SearchStrategy[Read]) -> st.SearchStrategy[IntArray]:
+    """Inputs of the layer of which one output reads the drawn taps."""
     if not layer.is_conv:
-        return near_worst(layer) | plain_inputs(layer)
+        return taps.map(lambda drawn: drawn[1])
+    return taps.map(lambda drawn: image_with(layer, drawn[1], drawn[0])[0])
 
-    @st.composite
-    def corner(draw: st.DrawFn) -> IntArray:
-        channel = draw(st.integers(0, layer.channels - 1))
-        return image_with(layer, draw(near_worst(layer)), channel)[0]
 
-    return corner() | plain_inputs(layer)
+def _least_shape(layer: IntLayer) -> tuple[int, ...]:
+    """The shape of an input that some output reads clear of the padding."""
+    x = np.zeros(layer.taps, np.int64)
+    return tuple((image_with(layer, x, 0)[0] if layer.is_conv else x).shape)
 
 
 def plain_inputs(layer: IntLayer) -> st.SearchStrategy[IntArray]:
     """Arbitrary legal inputs, as a search without knowledge draws them; it misses rare overflow."""
     if not layer.is_conv:
         return _codes(layer.input_spec, (layer.taps,))
-    least = image_with(layer, np.zeros(layer.taps, np.int64), 0)[0].shape
+    least = _least_shape(layer)
     size = st.tuples(st.integers(least[2], least[2] + 3), st.integers(least[3], least[3] + 3))
     return size.flatmap(lambda hw: _codes(layer.input_spec, (1, least[1], *hw)))
 

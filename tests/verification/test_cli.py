@@ -72,6 +72,46 @@ def test_witnesses_are_files_that_explain_themselves(command, folder):
     assert err == "accsim: b.json must be of schema accsim.witness/1, not None\n"
 
 
+def test_search_finds_or_says_what_it_sampled(command, folder):
+    """Exit code 1 and a witness for each layer that overflows; else 0, and no word of proof."""
+    words = ("search", folder / "net", "--bits", 7, "--overflow", "saturate")
+    code, out, _ = command(*words)
+    rows = [line.split() for line in out.splitlines()]
+    assert (code, ["a", "2", "2", "2000", "nothing"] in rows) == (1, True)
+    assert [row[-1] for row in rows if row[:3] == ["b", "2", "2"]] == ["overflow"]
+    assert "b: channel 0, step 1: 0 + 70 = 70, outside [-64, 63]" in out
+    assert "nothing found" not in out
+    code, out, err = command("search", folder / "net", "--bits", 9, "--examples", 30, "--seed", 3)
+    last = out.splitlines()[-1]
+    assert (code, err) == (0, "")
+    assert last == "sampled 60 examples, nothing found; accsim verify proves or refutes"
+    assert "proved" not in out
+
+
+def test_search_in_json(command, folder):
+    """The witness replays through the oracle; the number of examples is told for each layer."""
+    words = ("search", folder / "net", "--bits", 7, "--unsigned", "--seed", 2, "--json")
+    code, out, err = command(*words)
+    told = json.loads(out)
+    assert (code, err, told["schema"], told["found"], told["seed"]) == (
+        1,
+        "",
+        "accsim.search/1",
+        True,
+        2,
+    )
+    assert (told["layers"]["a"]["taps"], told["layers"]["a"]["channels"]) == (2, 2)
+    witness = told["layers"]["b"]["witness"]
+    answer = oracle.dot(witness["weight"], witness["x"], 7, "wrap", signed=False)
+    assert (answer.output, answer.first_overflow) == (witness["simulated"], witness["step"])
+    code, out, _ = command(
+        "search", folder / "net" / "a.npz", "--bits", 9, "--examples", 40, "--json"
+    )
+    told = json.loads(out)
+    assert (code, told["found"]) == (0, False)
+    assert told["layers"]["a"] == {"taps": 2, "channels": 2, "examples": 40, "witness": None}
+
+
 def test_run_shows_its_plan(command, folder):
     """Which kernels, for which channels, and why; nothing is run."""
     np.savez(folder / "x.npz", a=np.array([[15, 0]]), b=np.array([[15, 15]]))
@@ -130,7 +170,7 @@ def test_run_simulates(command, folder):
 
 def test_help_fits_one_screen(command):
     """--help for the command and each subcommand; the version."""
-    for words in ([], ["verify"], ["run"], ["bench"], ["demo"], ["train"]):
+    for words in ([], ["verify"], ["search"], ["run"], ["bench"], ["demo"], ["train"]):
         code, out, _ = command(*words, "--help")
         assert code == 0
         assert "Usage" in out
@@ -146,6 +186,7 @@ WRONG = {
     "empty folder": (["verify", "empty", "--bits", 8], "empty must hold layer files (*.npz)"),
     "not a layer": (["verify", "x.npy", "--bits", 8], "x.npy is not a complete .npz file: File is not a zip file"),
     "bits of 63": (["verify", "net", "--bits", 63], "Accumulator bits must be an integer from 2 to 62, not 63"),
+    "no examples": (["search", "net", "--bits", 8, "--examples", 0], "a: examples must be an integer from 1 to 1000000000, not 0"),
     "bits a word": (["verify", "net", "--bits", "eight"], "Invalid value for '--bits': Input should be a valid integer"),
     "no bits": (["verify", "net"], "Missing option '--bits'."),
     "overflow word": (
