@@ -136,7 +136,7 @@ def test_padding_beside_inputs_without_zero():
     witness = search(layer, Accumulator(4))
     assert (witness.x.tolist(), witness.exact) == ([0, 5], -10)
     assert witness.replay().output.tolist() == [6]
-    assert decide(layer, Accumulator(4)).witness is None
+    assert decide(layer, Accumulator(4)).verdict is Verdict.REFUTED
 
 
 def test_a_seed_gives_one_search(tmp_path):
