@@ -12,7 +12,7 @@ from a2qplus.modules import evaluating
 from a2qplus.rules import Range
 from accsim.errors import AccsimError, DtypeError, ModelError, ShapeError
 
-__all__ = ["Seen", "batches_of", "observe"]
+__all__ = ["Batch", "Calibration", "Seen", "batches_of", "inputs_of", "observe"]
 
 Seen = tuple[Range, ...]  # of each tensor that a layer takes
 Batch = Tensor | tuple[Tensor, ...]  # of one input, or of several
@@ -66,9 +66,14 @@ def batches_of(calibration: Calibration) -> Iterable[Batch]:
     return [calibration] if isinstance(calibration, Tensor) else calibration
 
 
+def inputs_of(batch: Batch) -> tuple[Tensor, ...]:
+    """What the model is called with."""
+    return batch if isinstance(batch, tuple) else (batch,)
+
+
 def _run(model: nn.Module, batch: Batch, name: str) -> None:
     """Run the model. Raises: DtypeError, ShapeError or ModelError with the batch's name."""
-    inputs = batch if isinstance(batch, tuple) else (batch,)
+    inputs = inputs_of(batch)
     for x in inputs:
         if not isinstance(x, Tensor):
             raise DtypeError(

@@ -12,7 +12,7 @@ from a2qplus.attention import open_attention
 from a2qplus.functional import refill
 from a2qplus.layers import quantized_layers
 from a2qplus.modules import by_channel, evaluating
-from a2qplus.observe import Batch, Calibration, batches_of
+from a2qplus.observe import Batch, Calibration, batches_of, inputs_of
 from accsim.errors import ModelError, ShapeError
 
 __all__ = ["correct_outputs", "refill_model"]
@@ -129,7 +129,7 @@ def _outputs(model: nn.Module, names: list[str], batches: list[Batch]) -> dict[s
     handles = [watch(name, model.get_submodule(name)) for name in names]
     try:
         for batch in batches:
-            model(*(batch if isinstance(batch, tuple) else (batch,)))
+            model(*inputs_of(batch))
     finally:
         for handle in handles:
             handle.remove()

@@ -8,10 +8,9 @@ from enum import Enum
 import numpy as np
 
 from accsim import bounds
-from accsim._check import IntArray
 from accsim.layer import IntLayer, check_start
 from accsim.spec import Accumulator
-from verification.padding import masked_extremes
+from verification.padding import exact_extremes
 from verification.witness import Witness, find_witness
 
 __all__ = ["Report", "Verdict", "decide"]
@@ -64,7 +63,7 @@ def decide(layer: IntLayer, accumulator: Accumulator) -> Report:
     ('refuted', 13)
     """
     check_start(layer, accumulator)
-    low, high = _reach(layer, final=False)
+    low, high = exact_extremes(layer)
     safe = bounds.fits(low, high, accumulator)
     witness = None if safe.all() else find_witness(layer, accumulator)
     bits = bounds.bits_per_channel(low, high)
@@ -74,13 +73,6 @@ def decide(layer: IntLayer, accumulator: Accumulator) -> Report:
         int(bits.max()),
         bits,
         tuple(int(c) for c in np.flatnonzero(~safe)),
-        bool(bounds.fits(*_reach(layer, final=True), accumulator).all()),
+        bool(bounds.fits(*exact_extremes(layer, final=True), accumulator).all()),
         witness,
     )
-
-
-def _reach(layer: IntLayer, *, final: bool) -> tuple[IntArray, IntArray]:
-    """Lowest and highest sum of each channel over all inputs, padded or not: (C,) each."""
-    ends = [(low, high) for _, low, high in masked_extremes(layer, final=final)]
-    lows, highs = zip(*ends, strict=True)
-    return np.minimum.reduce(lows), np.maximum.reduce(highs)

@@ -11,7 +11,7 @@ from accsim import bounds
 from accsim._check import IntArray
 from accsim.layer import IntLayer
 
-__all__ = ["masked_extremes", "padding_masks"]
+__all__ = ["exact_extremes", "masked_extremes", "padding_masks"]
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -29,6 +29,16 @@ def masked_extremes(
     masks = padding_masks(layer) if needed else np.ones((1, layer.taps), dtype=bool)
     for mask in masks:
         yield (mask, *extremes(layer.rows * mask, layer.input_spec, bias=layer.bias))
+
+
+def exact_extremes(layer: IntLayer, *, final: bool = False) -> tuple[IntArray, IntArray]:
+    """Lowest and highest running sum of each channel over all inputs, padded or not: (C,) each.
+
+    `final`: of the final sums alone.
+    """
+    ends = [(low, high) for _, low, high in masked_extremes(layer, final=final)]
+    lows, highs = zip(*ends, strict=True)
+    return np.minimum.reduce(lows), np.maximum.reduce(highs)
 
 
 def padding_masks(layer: IntLayer) -> Mask:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from accsim import bounds
 from accsim._check import IntArray
 from accsim.errors import ModelError
 from accsim.extras import require
 from accsim.layer import IntLayer
 from accsim.simulate import Run
 from accsim.spec import Accumulator, bits_to_hold
+from verification.padding import exact_extremes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -122,7 +122,7 @@ def _goals(proved: Ends, data: Ends) -> list[tuple[int, int]]:
 
 def _proved(layer: IntLayer) -> Ends:
     """The exact extremes over every input of the layer."""
-    return Ends(*bounds.running_extremes(layer.rows, layer.input_spec, bias=layer.bias))
+    return Ends(*exact_extremes(layer))
 
 
 def _reached(model: nn.Module, x: Tensor, layers: Mapping[str, Any]) -> dict[str, Ends]:

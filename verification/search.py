@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from operator import mul
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from verification import strategies
 from verification.hunting import hunt, smallest
 from verification.operands import Operands, edits, operands
 from verification.properties import tap_inputs
-from verification.witness import Witness
+from verification.witness import Witness, alone_witness, idle_input
 
 __all__ = ["Disagreement", "Sample", "check_simulator", "sample", "search"]
 
@@ -82,7 +81,7 @@ def sample(
         seed=integer(seed, "seed", 0, MOST_SEED),
         told=told,
     )
-    witness = None if hunted.found is None else witness_of(layer, hunted.found, accumulator)
+    witness = None if hunted.found is None else settled_witness(layer, hunted.found, accumulator)
     return Sample(witness, hunted.examples)
 
 
@@ -96,13 +95,13 @@ def overflows(layer: IntLayer, x: IntArray, accumulator: Accumulator) -> bool:
     return bool(run.overflow_count.any())
 
 
-def witness_of(layer: IntLayer, x: IntArray, accumulator: Accumulator) -> Witness:
+def settled_witness(layer: IntLayer, x: IntArray, accumulator: Accumulator) -> Witness:
     """Of an input that overflows: the first output that does, its inputs as near 0 as they go."""
     counts = simulate(layer, x, accumulator).overflow_count
     place = tuple(int(i) for i in np.argwhere(counts)[0])
     channel, taps = next((c, taps) for at, c, taps in tap_inputs(layer, x) if at == place)
     spec = layer.input_spec
-    rest = min(max(0, spec.min), spec.max)
+    rest = idle_input(spec)
     # a tap on padding reads 0, and stays, where the range lacks it
     rests = [rest if spec.min <= value <= spec.max else value for value in taps]
     alone = IntLayer(
@@ -111,7 +110,7 @@ def witness_of(layer: IntLayer, x: IntArray, accumulator: Accumulator) -> Witnes
         input_spec=between(min(spec.min, *taps), max(spec.max, *taps)),
         bias=None if layer.bias is None else layer.bias[channel : channel + 1],
     )
-    return _describe(alone, channel, _settled(alone, taps, rests, accumulator), accumulator)
+    return alone_witness(alone, channel, _settled(alone, taps, rests, accumulator), accumulator)
 
 
 def _settled(
@@ -149,25 +148,6 @@ def _nearest(still: Callable[[int], bool], rest: int, value: int) -> int:
         middle = (holds + fails) // 2
         fails, holds = (fails, middle) if still(middle) else (middle, holds)
     return holds
-
-
-def _describe(alone: IntLayer, channel: int, x: list[int], accumulator: Accumulator) -> Witness:
-    """The witness of an input that overflows the one channel of `alone`."""
-    run = simulate(alone, x, accumulator)
-    step = int(run.first_overflow[0])
-    bias = 0 if alone.bias is None else int(alone.bias[0])
-    products = list(map(mul, alone.rows[0].tolist(), x))
-    return Witness(
-        channel=channel,
-        x=np.array(x, dtype=np.int64),
-        step=step,
-        register=bias + sum(products[:step]),  # exact: no step before overflowed
-        product=products[step],
-        exact=bias + sum(products),
-        simulated=int(run.output[0]),
-        layer=alone,
-        accumulator=accumulator,
-    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

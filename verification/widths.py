@@ -8,7 +8,7 @@ import numpy as np
 
 from accsim import bounds
 from accsim.layer import IntLayer
-from verification.padding import masked_extremes
+from verification.padding import exact_extremes
 
 __all__ = ["Widths", "widths"]
 
@@ -44,21 +44,14 @@ def widths(layer: IntLayer) -> Widths:
     rows, spec = layer.rows, layer.input_spec
     zero_inside = spec.contains_zero and spec.magnitude > 0
     return Widths(
-        every_step=_over_masks(layer, final=False),
-        final=_over_masks(layer, final=True),
+        every_step=_bits(exact_extremes(layer)),
+        final=_bits(exact_extremes(layer, final=True)),
         any_order=_bits(bounds.any_order_extremes(rows, spec, bias=layer.bias)),
         preloaded=bounds.preloaded_bits(rows, spec) if layer.bias is None else None,
         l1=bounds.l1_bits(rows, spec) if spec.magnitude else None,
         zero_centered=bounds.zero_centered_bits(rows, spec) if zero_inside else None,
         data_type=bounds.data_type_bits(layer.taps, layer.weight_spec, spec),
     )
-
-
-def _over_masks(layer: IntLayer, *, final: bool) -> Bits:
-    """Least widths over all sets of taps inside an image."""
-    found = [_bits((low, high)) for _, low, high in masked_extremes(layer, final=final)]
-    most: Bits = np.maximum.reduce(found)
-    return most
 
 
 def _bits(ends: tuple[np.ndarray, np.ndarray]) -> Bits:

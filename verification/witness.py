@@ -16,7 +16,15 @@ from accsim.simulate import Run, simulate
 from accsim.spec import Accumulator, IntSpec
 from verification.padding import masked_extremes
 
-__all__ = ["Witness", "find_witness", "idle_input", "image_with", "witness_of", "worst_inputs"]
+__all__ = [
+    "Witness",
+    "alone_witness",
+    "find_witness",
+    "idle_input",
+    "image_with",
+    "witness_of",
+    "worst_inputs",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,6 +137,14 @@ def witness_of(
         input_spec=layer.input_spec,
         bias=None if layer.bias is None else layer.bias[channel : channel + 1],
     )
+    return alone_witness(alone, channel, x, accumulator)
+
+
+def alone_witness(alone: IntLayer, channel: int, x: list[int], accumulator: Accumulator) -> Witness:
+    """The same of a channel that is a linear layer by itself already.
+
+    Raises: SpecError for an input that overflows nothing.
+    """
     weights, bias = _row_of(alone)
     whole = fold(weights, x, accumulator, bias=bias)
     step = whole.first_overflow

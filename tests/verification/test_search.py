@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from accsim import Accumulator, IntLayer, between, bounds, signed, simulate, unsigned
 from verification import Verdict, decide, oracle, search, strategies, worst_inputs
 from verification.hunting import below, hunt
-from verification.search import overflows, sample, witness_of
+from verification.search import overflows, sample, settled_witness
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,7 +125,7 @@ def test_search_agrees_with_the_decision(layer, bits, is_signed):
 def test_an_input_that_moves_lets_another_move():
     """12 of 7 are too much: after the middle input, which held back, is 0, the first may be too."""
     layer = IntLayer([[1, -1, 8]], weight_spec=signed(5), input_spec=unsigned(3))
-    witness = witness_of(layer, np.array([7, 3, 1]), Accumulator(4))
+    witness = settled_witness(layer, np.array([7, 3, 1]), Accumulator(4))
     assert witness.x.tolist() == [0, 0, 1]
     check(witness, layer)
 
