@@ -12,6 +12,7 @@ __all__ = [
     "ModelError",
     "RangeError",
     "RecipeError",
+    "ReportError",
     "ShapeError",
     "SimulatorError",
     "SpecError",
@@ -58,6 +59,10 @@ class CheckpointError(AccsimError, ValueError):
 
 class RecipeError(AccsimError, ValueError):
     """A training recipe, or what it names, that is not as it must be."""
+
+
+class ReportError(AccsimError, ValueError):
+    """A file that is not a report of the toolkit, or that was changed since it was written."""
 
 
 class SimulatorError(AccsimError, ValueError):

@@ -23,8 +23,8 @@ from rich.progress import track
 from accsim import Accumulator, IntLayer, signed, unsigned
 from verification import strategies
 from verification.hunting import hunt
-from verification.report import table
 from verification.search import overflows
+from verification.tables import table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "verification"))
 from seeded_bugs import BUGS, Bug

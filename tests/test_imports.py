@@ -22,8 +22,10 @@ WHEN_USED = {
     "a2qplus/recipe.py": {"tomllib"},  # of the standard library from Python 3.11 on
     "verification/bench.py": {"numba"},
     "verification/demo.py": {"torch", "a2qplus"},
+    "verification/network.py": {"a2qplus"},
+    "verification/page.py": {"jinja2"},
     "verification/plot.py": {"matplotlib"},
-    "verification/compare.py": {"torch", "a2qplus"},
+    "verification/compare.py": {"a2qplus"},
     "verification/reach.py": {"torch", "a2qplus"},
     "verification/safety.py": {"a2qplus"},
     "verification/training.py": {"torch", "a2qplus"},

@@ -21,7 +21,8 @@ from accsim.plan import check_host, plan
 from accsim.simulate import linear, most_threads, simulate
 from accsim.spec import Accumulator, IntSpec, Overflow, signed
 from verification.properties import FIELDS
-from verification.report import Json, table
+from verification.report import Json
+from verification.tables import table
 
 __all__ = ["Setup", "bench", "bench_table"]
 

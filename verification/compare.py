@@ -1,6 +1,6 @@
 """Two registers on one network and the same data: where they differ, and what comes of it.
 
-Needs the extra "train".
+A whole network needs the extra "train".
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from accsim.spec import Accumulator
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Comparison", "Difference", "compare"]
+__all__ = ["Comparison", "Difference", "compare", "compare_layer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,13 @@ class Comparison:
     layers: dict[str, Difference]
     largest: float
     changed: tuple[int, ...]
+
+
+def compare_layer(
+    layer: IntLayer, x: object, first: Accumulator, second: Accumulator
+) -> Difference:
+    """Run one layer on the codes x with two registers. Shapes, raises: as `simulate`."""
+    return _difference(layer, simulate(layer, x, first), simulate(layer, x, second))
 
 
 def compare(model: nn.Module, x: Tensor, first: Accumulator, second: Accumulator) -> Comparison:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import Progress, TaskID
 
 from accsim._check import integer
 from accsim.errors import SpecError
@@ -18,8 +17,8 @@ from accsim.extras import require
 from accsim.files import write_arrays
 from accsim.spec import Accumulator, Overflow
 from verification import report
-from verification.decide import decide
 from verification.demo_report import print_demo
+from verification.network import Told, network_report, showing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,6 +33,7 @@ OPERAND_BITS = 4  # of weights and activations
 SWEEP = range(6, 21)  # register widths
 WIDE = 32  # a register that none of these layers can overflow
 NETWORKS = ("plain", "a2q+")
+STEPS, QUICK_STEPS = 30, 5  # of an attack
 
 
 def run_demo(out: Path, *, bits: int, seed: int, quick: bool, console: Console) -> dict[str, Any]:
@@ -51,16 +51,25 @@ def run_demo(out: Path, *, bits: int, seed: int, quick: bool, console: Console) 
 
     out.mkdir(parents=True, exist_ok=True)
     digits = split_digits(seed, quick=quick)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        accuracy, models = _train(digits, bits, seed, quick, progress)
-        sweeps = {name: _sweep(name, model, digits, progress) for name, model in models.items()}
-    frozen = {name: _layers(model) for name, model in models.items()}
     accumulator = Accumulator(bits)
-    reports = {
-        name: {layer: decide(frozen[name][layer], accumulator) for layer in frozen[name]}
-        for name in NETWORKS
-    }
-    same = {name: _identical(model, digits.test_x, bits) for name, model in models.items()}
+    with showing(console, hidden=False) as told:
+        accuracy, models = _train(digits, bits, seed, quick, told)
+        frozen = {name: _layers(model) for name, model in models.items()}
+        reports = {
+            name: network_report(
+                name,
+                model,
+                digits.test_x,
+                digits.test_y,
+                dict.fromkeys(frozen[name], accumulator),
+                widths=SWEEP,
+                compared=(accumulator, Accumulator(bits, Overflow.SATURATE)),
+                steps=QUICK_STEPS if quick else STEPS,
+                seed=seed,
+                told=told,
+            )
+            for name, model in models.items()
+        }
     content = {
         "schema": SCHEMA,
         "versions": report.versions("numpy", "numba", "torch", "scikit-learn"),
@@ -72,24 +81,18 @@ def run_demo(out: Path, *, bits: int, seed: int, quick: bool, console: Console) 
         "train_images": len(digits.train_x),
         "test_images": len(digits.test_x),
         "float_accuracy": accuracy,
-        "networks": {
-            name: {
-                "verdict": str(report.overall(reports[name])),
-                "layers": report.verdict_json(frozen[name], reports[name]),
-                "wrap_saturate_wide_identical": same[name][0],
-                "largest_difference_from_fake_quantized": same[name][1],
-                "sweep": sweeps[name],
-            }
-            for name in NETWORKS
+        "identical": {
+            name: _identical(model, digits.test_x, bits) for name, model in models.items()
         },
+        "networks": reports,
     }
     _write(out, content, frozen, models, digits)
-    print_demo(console, content, frozen, reports, out)
+    print_demo(console, content, out)
     return content
 
 
 def _train(
-    digits: Data, bits: int, seed: int, quick: bool, progress: Progress
+    digits: Data, bits: int, seed: int, quick: bool, told: Told
 ) -> tuple[float, dict[str, nn.Module]]:
     """The float network's accuracy, and both quantized networks trained on from it."""
     import torch
@@ -99,10 +102,8 @@ def _train(
     from a2qplus.train import accuracy
 
     epochs = 2 if quick else 15
-    task = progress.add_task("training", total=3 * epochs)
 
     def trained(model: nn.Module, doing: str) -> nn.Module:
-        progress.update(task, description=f"training: {doing}")
         fit(
             model,
             digits.train_x,
@@ -110,7 +111,7 @@ def _train(
             epochs=epochs,
             learning_rate=3e-3,
             seed=seed,
-            on_epoch=lambda _: progress.advance(task),
+            on_epoch=lambda epoch: told(f"training: {doing}", epoch.number, epochs),
         )
         return model
 
@@ -134,36 +135,13 @@ def _train(
     return accuracy(network, digits.test_x, digits.test_y), models
 
 
-def _sweep(name: str, model: nn.Module, digits: Data, progress: Progress) -> list[dict[str, Any]]:
-    """Accuracy and overflows on all test images for each width and overflow rule."""
-    from a2qplus import to_integer
-    from a2qplus.train import accuracy
-
-    cases = [(bits, rule) for bits in SWEEP for rule in Overflow]
-    rows = []
-    task: TaskID = progress.add_task(f"simulating: {name}", total=len(cases))
-    for bits, rule in cases:
-        network = to_integer(model, Accumulator(bits, rule))
-        share = accuracy(network, digits.test_x, digits.test_y)
-        overflows = {
-            layer: {"outputs": seen.outputs, "overflowed_outputs": seen.overflowed_outputs,
-                    "overflow_steps": seen.overflow_steps}
-            for layer, seen in network.overflow_report().items()
-        }  # fmt: skip
-        rows.append(
-            {"bits": bits, "overflow": str(rule), "accuracy": share, "overflows": overflows}
-        )
-        progress.advance(task)
-    return rows
-
-
 def _layers(model: nn.Module) -> dict[str, IntLayer]:
     from a2qplus import to_layers
 
     return to_layers(model)
 
 
-def _identical(model: nn.Module, x: Tensor, bits: int) -> tuple[bool, float]:
+def _identical(model: nn.Module, x: Tensor, bits: int) -> report.Json:
     """Whether wrapping, saturating and wide registers give the same logits on every image.
 
     And the largest difference of the wide logits from the fake-quantized model's.
@@ -176,7 +154,10 @@ def _identical(model: nn.Module, x: Tensor, bits: int) -> tuple[bool, float]:
     narrow = [to_integer(model, Accumulator(bits, rule))(x) for rule in Overflow]
     with torch.no_grad():
         difference = float((wide - model(x)).abs().max())
-    return all(torch.equal(wide, logits) for logits in narrow), difference
+    return {
+        "wrap_saturate_wide": all(torch.equal(wide, logits) for logits in narrow),
+        "largest_difference_from_fake_quantized": difference,
+    }
 
 
 def _inputs(model: nn.Module, x: Tensor) -> dict[str, Any]:
@@ -209,6 +190,7 @@ def _write(
     models: Mapping[str, nn.Module],
     digits: Data,
 ) -> None:
+    from verification.page import write_page
     from verification.plot import accuracy_plot
 
     for name in NETWORKS:
@@ -218,11 +200,13 @@ def _write(
             layer.save(folder / f"{layer_name}.npz")
         (out / "inputs").mkdir(exist_ok=True)
         write_arrays(out / "inputs" / f"{name}.npz", _inputs(models[name], digits.test_x[:50]))
-    witnesses = {
-        layer: found["witness"]
-        for layer, found in content["networks"]["plain"]["layers"].items()
-        if found["witness"]
-    }
-    report.write_json(out / "witness.json", {"schema": "accsim.witness/1", "layers": witnesses})
-    accuracy_plot(out / "accuracy.png", content)
+    folder = out / "witnesses"
+    folder.mkdir(exist_ok=True)
+    for layer_name, found in content["networks"]["plain"]["layers"].items():
+        if found["witness"]:
+            report.write_json(folder / f"{layer_name}.json", found["witness"])
+    networks = content["networks"]
+    title = f"The same {OPERAND_BITS}-bit network in narrower registers"
+    accuracy_plot(out / "accuracy.png", {name: networks[name]["sweep"] for name in networks}, title)
+    write_page(out / "report.html", f"Digits in {content['bits']} bits", list(networks.values()))
     report.write_json(out / "report.json", content)

@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from accsim.arith import fold
 from accsim.errors import SpecError
 from accsim.spec import Accumulator, Overflow
+from verification.witness import Witness
 
-__all__ = ["worst_order"]
+__all__ = ["Harm", "worst_harm", "worst_order"]
+
+
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """What a register ends with in the worst order of its products, and that order of the taps."""
+
+    simulated: int
+    order: list[int]
+
+
+def worst_harm(witness: Witness) -> Harm | None:
+    """The worst order of a witness's products; None for a register that wraps."""
+    if witness.accumulator.overflow is not Overflow.SATURATE:
+        return None
+    row = [int(q) for q in witness.layer.rows[0]]
+    x = witness.x.tolist()
+    bias = 0 if witness.layer.bias is None else int(witness.layer.bias[0])
+    products = [q * v for q, v in zip(row, x, strict=True)]
+    order = worst_order(products, witness.accumulator, bias=bias)
+    ordered = [products[k] for k in order]
+    return Harm(fold(ordered, [1] * len(ordered), witness.accumulator, bias=bias).output, order)
 
 
 def worst_order(products: Sequence[int], accumulator: Accumulator, *, bias: int = 0) -> list[int]:

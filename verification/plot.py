@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from io import StringIO
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,25 +16,60 @@ from verification.witness import Witness
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["accuracy_plot", "trajectory_plot"]
+__all__ = ["accuracy_plot", "accuracy_svg", "trajectory_plot", "trajectory_svg"]
 
-_COLOURS = {"plain": "#c0392b", "a2q+": "#1f6fb2"}
+_COLOURS = ("#c0392b", "#1f6fb2", "#8a6d1d", "#6b4fa0")  # of networks, in turn
+_BAD, _REGISTER = _COLOURS[:2]
+_BAND, _FAINT = "#eef1f4", "#9aa4ae"
 _LINES = {"wrap": "-", "saturate": "--"}
+# Of a picture inside a page, whose style says what is dark: the page's own colours.
+_OF_PAGE = {
+    "#000000": "currentColor",
+    "#c0392b": "var(--bad)",
+    "#1f6fb2": "var(--accent)",
+    "#8a6d1d": "var(--third)",
+    "#6b4fa0": "var(--fourth)",
+    _BAND: "var(--band)",
+    _FAINT: "var(--faint)",
+}
+
+Json = dict[str, Any]
 
 
 def trajectory_plot(path: Path, witness: Witness) -> None:
     """The exact sum and the register of a witness over its steps, between both rails."""
+    _save(_trajectory(witness), path)
+
+
+def trajectory_svg(witness: Witness) -> str:
+    """The same for a page."""
+    return _svg(_trajectory(witness))
+
+
+def accuracy_plot(path: Path, sweeps: Mapping[str, list[Json]], title: str) -> None:
+    """Accuracy against register width, for each network and overflow rule of its sweep."""
+    figure = _accuracy(sweeps)
+    figure.axes[0].set_title(title)
+    _save(figure, path)
+
+
+def accuracy_svg(sweeps: Mapping[str, list[Json]]) -> str:
+    """The same for a page."""
+    return _svg(_accuracy(sweeps))
+
+
+def _trajectory(witness: Witness) -> Figure:
     figure = _figure()
     axes = figure.add_subplot()
     exact, register = witness.trajectory()
     steps = range(len(exact))
     low, high = witness.accumulator.min, witness.accumulator.max
-    axes.axhspan(low, high, color="0.95")
+    axes.axhspan(low, high, color=_BAND)
     for rail in (low, high):
-        axes.axhline(rail, color="0.6", linewidth=1)
-    axes.plot(steps, exact, color=_COLOURS["plain"], label="exact sum")
-    axes.plot(steps, register, "--", color=_COLOURS["a2q+"], label="register")
-    axes.plot(witness.step + 1, exact[witness.step + 1], "o", color=_COLOURS["plain"], markersize=4)
+        axes.axhline(rail, color=_FAINT, linewidth=1)
+    axes.plot(steps, exact, color=_BAD, label="exact sum")
+    axes.plot(steps, register, "--", color=_REGISTER, label="register")
+    axes.plot(witness.step + 1, exact[witness.step + 1], "o", color=_BAD, markersize=4)
     axes.set(
         xlabel="products added",
         ylabel="value",
@@ -38,54 +77,53 @@ def trajectory_plot(path: Path, witness: Witness) -> None:
     )
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    _save(figure, path)
+    return figure
 
 
-def accuracy_plot(path: Path, content: dict[str, Any]) -> None:
-    """Accuracy against register width for each network and overflow rule of a demo report."""
+def _accuracy(sweeps: Mapping[str, list[Json]]) -> Figure:
     figure = _figure()
     axes = figure.add_subplot()
-    for name, network in content["networks"].items():
+    for (name, rows), colour in zip(sweeps.items(), cycle(_COLOURS), strict=False):
         for rule, line in _LINES.items():
-            rows = [row for row in network["sweep"] if row["overflow"] == rule]
+            shown = [row for row in rows if row["overflow"] == rule]
             axes.plot(
-                [row["bits"] for row in rows],
-                [100 * row["accuracy"] for row in rows],
+                [row["bits"] for row in shown],
+                [100 * row["accuracy"] for row in shown],
                 line,
-                color=_COLOURS[name],
+                color=colour,
                 marker="o",
                 markersize=3.5,
                 label=f"{name}, {rule}",
             )
-    axes.axvline(content["bits"], color="0.6", linewidth=1)
-    axes.annotate(
-        f"trained for {content['bits']} bits",
-        (content["bits"], 1),
-        xytext=(4, 2),
-        textcoords="offset points",
-        color="0.35",
-        fontsize=8,
-    )
-    axes.set(
-        xlabel="register width (bits)",
-        ylabel=f"accuracy on {content['test_images']} test images (%)",
-        ylim=(0, 102),
-        title="The same 4-bit network in narrower registers",
-    )
-    axes.set_xticks([row["bits"] for row in content["networks"]["plain"]["sweep"]][::2])
-    axes.grid(color="0.92")
+    axes.set(xlabel="register width (bits)", ylabel="accuracy (%)", ylim=(0, 102))
+    widths = sorted({row["bits"] for rows in sweeps.values() for row in rows})
+    axes.set_xticks(widths[::2])
+    axes.grid(color=_BAND)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")
-    _save(figure, path)
+    return figure
 
 
 def _figure() -> Figure:
     require("matplotlib", extra="plot", purpose="a plot")
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(7, 4.2), dpi=150, layout="constrained")
+    return Figure(figsize=(6, 3.6), dpi=150, layout="constrained")
 
 
 def _save(figure: Figure, path: Path) -> None:
     with atomically(path) as file:
         figure.savefig(file, format="png")
+
+
+def _svg(figure: Figure) -> str:
+    """Scalable, with letters as letters, no background, and no names that two pictures share."""
+    from matplotlib import rc_context
+
+    file = StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "accsim"}):
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    text = file.getvalue()
+    for colour, name in _OF_PAGE.items():
+        text = text.replace(colour, name)
+    return re.sub('<g id="[^"]*"', "<g", text[text.index("<svg") :])

@@ -1,57 +1,108 @@
-"""Results as tables for people and as plain JSON for machines."""
+"""Results as plain JSON for machines: what each holds, how a report is sealed and read again."""
 
 from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 import accsim
-from accsim.arith import reduce
 from accsim.bounds import fold_interval
+from accsim.errors import AccsimError, ReportError, WitnessError
 from accsim.files import atomically
 from accsim.layer import IntLayer
 from accsim.plan import Plan
 from accsim.simulate import Run
 from accsim.spec import Accumulator, bits_to_hold
+from verification.compare import Difference
 from verification.decide import Report, Verdict
+from verification.sums import EDGES, Ends, Sums
 from verification.widths import widths
 from verification.witness import Witness
-from verification.witness_file import witness_json
+from verification.witness_file import replayed, witness_json
 
 __all__ = [
+    "SCHEMA",
+    "accumulator_json",
+    "complete",
+    "difference_json",
+    "digest",
+    "ends_json",
+    "layers_json",
     "overall",
+    "plan_json",
+    "read_reports",
+    "registers_of",
     "run_json",
-    "run_table",
-    "table",
-    "verdict_json",
-    "verdict_table",
+    "sealed",
+    "sums_json",
     "versions",
-    "witness_table",
+    "witnesses_of",
     "write_json",
 ]
 
 Json = dict[str, Any]
 
-_STYLE = {Verdict.PROVED: "green", Verdict.REFUTED: "red", Verdict.UNDECIDED: "yellow"}
-_AROUND = 3  # steps shown before and after the one that overflows
+SCHEMA = "accsim.report/1"
+_MOST_BYTES = 2**28
+_UNDIGESTED = ("digest", "made", "name")
 
 
-def table(title: str, *columns: str) -> Table:
-    """An empty table: the first column to the left, figures to the right."""
-    made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    for index, column in enumerate(columns):
-        made.add_column(column, justify="right" if index else "left")
-    return made
+def sealed(content: Json) -> Json:
+    """A report of one network: its content, what made it, and a digest of the former alone.
+
+    Machines with other versions or processors that find the same get the same digest.
+    """
+    made = {"schema": SCHEMA, **content}
+    return {"digest": digest(made), "made": versions("numpy", "numba"), **made}
+
+
+def digest(content: Json) -> str:
+    """SHA-256 of everything that a report finds, as JSON with sorted keys and no blanks.
+
+    Of what it finds alone: not of the name it was given, nor of the versions that made it.
+    """
+    found = {key: value for key, value in content.items() if key not in _UNDIGESTED}
+    text = json.dumps(found, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return f"sha256:{sha256(text.encode()).hexdigest()}"
+
+
+def read_reports(path: Path) -> list[Json]:
+    """The reports in a file: one of `sealed`, or all those under "networks".
+
+    Raises: ReportError for a file that is none, of another schema, or changed since.
+    """
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ReportError(f"{path.name} must be a report, not of over {_MOST_BYTES} bytes")
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ReportError(f"{path.name} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise ReportError(f"{path.name} must be a report as JSON") from None
+    networks = content.get("networks") if isinstance(content, dict) else None
+    reports = list(networks.values()) if isinstance(networks, dict) and networks else [content]
+    for report in reports:
+        schema = report.get("schema") if isinstance(report, dict) else None
+        if schema != SCHEMA:
+            raise ReportError(f"{path.name} must be of schema {SCHEMA}, not {schema!r}")
+        if report.get("digest") != (found := digest(report)):
+            raise ReportError(
+                f"{path.name} must be as it was written: its digest is {report.get('digest')!r},"
+                f" that of its content {found!r}"
+            )
+        with complete():
+            Verdict(report["verdict"])
+            report["name"], report["layers"]
+    return reports
 
 
 def overall(reports: Mapping[str, Report]) -> Verdict:
@@ -61,33 +112,43 @@ def overall(reports: Mapping[str, Report]) -> Verdict:
     return next(verdict for verdict in order if verdict in verdicts)
 
 
-def verdict_table(
-    title: str, layers: Mapping[str, IntLayer], reports: Mapping[str, Report]
-) -> Table:
-    """One row per layer: what its types ask, what A2Q's bound asks, what is needed; the verdict.
-
-    "preloaded" is for registers that start where they like, "run" how many taps a register takes
-    before it must be emptied.
-    """
-    columns = ("by types", "A2Q", "least bits", "preloaded", "run", "verdict")
-    made = table(title, "layer", "taps", "input", "weight", *columns)
-    made.columns[-1].min_width = max(len(verdict) for verdict in Verdict)  # never cut off
-    for name, layer in verdict_json(layers, reports).items():
-        bits = [layer[key] for key in ("data_type_bits", "l1_bits", "least_bits", "preloaded_bits")]
-        cells = [layer["taps"], layer["input"], layer["weight"], *bits, layer["fold_interval"]]
-        shown = ("" if cell is None else str(cell) for cell in cells)
-        verdict = reports[name].verdict
-        made.add_row(escape(name), *shown, f"[{_STYLE[verdict]}]{verdict}[/]")
-    return made
+def witnesses_of(layers: Json) -> dict[str, Witness]:
+    """The witnesses of the refuted layers, replayed. Raises: WitnessError."""
+    return {
+        name: replayed(layer["witness"], f"the witness of {name!r}")
+        for name, layer in layers.items()
+        if layer["witness"]
+    }
 
 
-def verdict_json(layers: Mapping[str, IntLayer], reports: Mapping[str, Report]) -> Json:
-    """The same by layer name, with the widths of each channel and the witness if it is refuted."""
+def registers_of(layers: Json) -> str:
+    """The register of all layers, in words."""
+    found = {str(Accumulator(**layer["accumulator"])) for layer in layers.values()}
+    return found.pop() if len(found) == 1 else "each layer in its own register"
+
+
+@contextmanager
+def complete() -> Iterator[None]:
+    """Where a report is read: ReportError for whatever it lacks, or a witness that lies."""
+    try:
+        yield
+    except ReportError:
+        raise
+    except WitnessError as error:
+        raise ReportError(f"a report must hold witnesses that replay: {error}") from None
+    except (AccsimError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ReportError(f"a report must have all its parts: {error!r}") from None
+
+
+def layers_json(layers: Mapping[str, IntLayer], reports: Mapping[str, Report]) -> Json:
+    """By layer name: verdict and register, widths, also of each channel, and the witness if any."""
     return {
         name: {
             "verdict": str(report.verdict),
+            "accumulator": accumulator_json(report.accumulator),
             "taps": layers[name].taps,
             "channels": layers[name].channels,
+            "weights": layers[name].weight.size,
             "input": str(layers[name].input_spec),
             "weight": str(layers[name].weight_spec),
             **_widths_json(layers[name], report),
@@ -115,6 +176,8 @@ def _widths_json(layer: IntLayer, report: Report) -> Json:
         "preloaded_bits": _most(found.preloaded),
         "fold_interval": interval,
         "channel_bits": report.channel_bits.tolist(),
+        "channel_final_bits": found.final.tolist(),
+        "channel_any_order_bits": found.any_order.tolist(),
     }
 
 
@@ -122,32 +185,43 @@ def _most(bits: np.ndarray[Any, Any] | None) -> int | None:
     return None if bits is None else int(bits.max())
 
 
-def witness_table(title: str, witness: Witness) -> Table:
-    """The register step by step around the one that overflows, and the end."""
-    made = table(title, "step", "weight", "input", "product", "exact sum", "register")
-    row = [int(q) for q in witness.layer.rows[0]]
-    bias = 0 if witness.layer.bias is None else int(witness.layer.bias[0])
-    exact = register = bias
-    gap = False
-    for k, (q, x) in enumerate(zip(row, witness.x.tolist(), strict=True)):
-        exact += q * x
-        total = register + q * x
-        register = reduce(total, witness.accumulator)
-        if abs(k - witness.step) <= _AROUND or k == len(row) - 1:
-            if gap:
-                made.add_row("...")
-            shown = str(register) if register == total else f"[red]{register}[/] (not {total})"
-            made.add_row(str(k), str(q), str(x), str(q * x), str(exact), shown)
-        gap = abs(k - witness.step) > _AROUND
-    return made
+def ends_json(ends: Ends, accumulator: Accumulator) -> Json:
+    """How far sums go: the layer's ends, in bits, and as a share of the way to a rail."""
+    return {
+        "low": int(ends.low.min()),
+        "high": int(ends.high.max()),
+        "bits": ends.bits,
+        "of_rail": ends.of_rails(accumulator),
+    }
 
 
-def run_table(title: str, runs: Mapping[str, Run]) -> Table:
-    """One row per layer: how many outputs overflowed, and the widths these data needed."""
-    made = table(title, "layer", "outputs", "overflowed", "steps", "lowest", "highest", "data need")
-    for name, figures in run_json(runs).items():
-        made.add_row(escape(name), *(str(value) for value in figures.values()))
-    return made
+def sums_json(sums: Sums, accumulator: Accumulator, overflowed: int) -> Json:
+    """The same of given inputs: ends of each channel, outputs by width, and where they lie.
+
+    `overflowed`: of how many outputs the register overflows.
+    """
+    return {
+        **ends_json(sums.ends, accumulator),
+        "outputs": sums.outputs,
+        "overflowed_outputs": overflowed,
+        "channel_low": sums.ends.low.tolist(),
+        "channel_high": sums.ends.high.tolist(),
+        "outputs_by_bits": {
+            str(bits): int(sums.needs[bits]) for bits in np.flatnonzero(sums.needs).tolist()
+        },
+        "spread": [
+            [int(EDGES[place]), int(EDGES[place + 1]), int(sums.spread[place])]
+            for place in np.flatnonzero(sums.spread).tolist()
+        ],
+    }
+
+
+def difference_json(difference: Difference) -> Json:
+    """Where one layer ends differently in two registers."""
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in asdict(difference).items()
+    }
 
 
 def run_json(runs: Mapping[str, Run]) -> Json:

@@ -13,7 +13,7 @@ from rich.table import Table
 from accsim.errors import AccsimError
 from accsim.layer import IntLayer
 from accsim.spec import Accumulator
-from verification import report
+from verification import report, tables
 from verification.search import Sample, sample
 from verification.witness_file import witness_json
 
@@ -52,7 +52,7 @@ def sample_table(
     title: str, layers: Mapping[str, IntLayer], samples: Mapping[str, Sample]
 ) -> Table:
     """One row per layer: how many inputs were tried, and whether one of them overflows."""
-    made = report.table(title, "layer", "taps", "channels", "sampled", "found")
+    made = tables.table(title, "layer", "taps", "channels", "sampled", "found")
     for name, layer in layers.items():
         found = "nothing" if samples[name].witness is None else "[red]overflow[/]"
         figures = (layer.taps, layer.channels, samples[name].examples)

@@ -19,9 +19,11 @@ from accsim import bounds
 from accsim.errors import RecipeError
 from accsim.extras import require
 from accsim.files import atomically
-from accsim.spec import Accumulator
-from verification import report
+from accsim.spec import Accumulator, Overflow
+from verification import report, tables
 from verification.decide import Report, Verdict, decide
+from verification.network import network_report, showing
+from verification.page import write_page
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,12 +38,18 @@ __all__ = ["print_result", "train"]
 
 SCHEMA = "accsim.train/1"
 RECIPE = "recipe.toml"
+UNBOUND = 32  # bits of the register that a layer without one is decided for
+SWEPT = 12  # widths whose accuracy a report has
+STEPS = 30  # of an attack
 
 
-def train(path: Path, out: Path, *, quiet: bool) -> tuple[report.Json, Verdict | None]:
+def train(
+    path: Path, out: Path, *, with_report: bool, quiet: bool
+) -> tuple[report.Json, Verdict | None]:
     """Train, decide each layer at its own register, and write everything into the folder `out`.
 
     Returns what it writes to result.json, and the verdict: None where no layer has a register.
+    `with_report`: writes `network_report`, too, as report.json and report.html.
     A progress bar is on standard error, where that is a terminal.
 
     Raises: RecipeError, CheckpointError for what cannot be carried out, or not in this folder;
@@ -86,13 +94,44 @@ def train(path: Path, out: Path, *, quiet: bool) -> tuple[report.Json, Verdict |
         "products": [_product_json(product) for product in products],
     }
     _write(out, content, source, model, layers)
+    if with_report:
+        _report(out, model, data, registers, recipe.seed, quiet=quiet)
     return content, verdict
+
+
+def _report(
+    out: Path,
+    model: nn.Module,
+    data: Data,
+    registers: Mapping[str, int | None],
+    seed: int,
+    *,
+    quiet: bool,
+) -> None:
+    """The network's own report; layers without a register are decided at `UNBOUND` bits."""
+    bits = {name: UNBOUND if width is None else width for name, width in registers.items()}
+    narrowest = min(bits.values())
+    with showing(Console(stderr=True), hidden=quiet) as told:
+        content = network_report(
+            out.resolve().name,
+            model,
+            data.test_x,
+            data.test_y,
+            {name: Accumulator(width) for name, width in bits.items()},
+            widths=range(max(2, narrowest - SWEPT // 2), max(2, narrowest - SWEPT // 2) + SWEPT),
+            compared=(Accumulator(narrowest), Accumulator(narrowest, Overflow.SATURATE)),
+            steps=STEPS,
+            seed=seed,
+            told=told,
+        )
+    report.write_json(out / "report.json", content)
+    write_page(out / "report.html", content["name"], [content])
 
 
 def print_result(content: report.Json, out: Path, console: Console) -> None:
     """Accuracy, and one row for each matrix product: operands, register, and what is known."""
     title = f"{escape(str(out))}: proof for every input, each layer in its own register"
-    made = report.table(title, "product", "taps", "input", "weight", "register", "least", "verdict")
+    made = tables.table(title, "product", "taps", "input", "weight", "register", "least", "verdict")
     for product in content["products"]:
         operands = product["operands"] or ("float", "float")
         figures = (product[key] for key in ("acc_bits", "least_bits"))
@@ -207,7 +246,7 @@ def _layers_json(
     reports: Mapping[str, Report],
 ) -> report.Json:
     """By layer name: the register and the verdict; without a register, what the layer needs."""
-    decided = report.verdict_json(layers, reports)
+    decided = report.layers_json(layers, reports)
     return {
         name: {"acc_bits": registers[name]}
         | decided.get(

@@ -17,7 +17,7 @@ from accsim.layer import IntLayer
 from accsim.spec import Accumulator, IntSpec
 from verification.witness import Witness, witness_of
 
-__all__ = ["load_witness", "save_witness", "witness_json"]
+__all__ = ["load_witness", "replayed", "save_witness", "witness_json"]
 
 SCHEMA = "accsim.witness/1"
 _CLAIMS = ("step", "register", "product", "exact", "simulated")
@@ -57,7 +57,15 @@ def load_witness(path: str | os.PathLike[str]) -> Witness:
     not happen.
     """
     path = Path(path)
-    content = _parsed(path)
+    return replayed(_parsed(path), path.name)
+
+
+def replayed(content: Any, name: str) -> Witness:
+    """The witness of `witness_json`'s plain values, replayed; `name` is what errors call it.
+
+    Raises: as `load_witness`.
+    """
+    _check_members(content, name)
     try:
         layer = IntLayer(
             np.array([content["weight"]]),
@@ -70,28 +78,31 @@ def load_witness(path: str | os.PathLike[str]) -> Witness:
         channel = integer(content["channel"], "channel", 0, 2**40)
         found = witness_of(layer, 0, content["x"], accumulator)
     except (AccsimError, TypeError, ValueError) as error:
-        raise WitnessError(f"{path.name} is not a witness: {error}") from None
+        raise WitnessError(f"{name} is not a witness: {error}") from None
     for claim in _CLAIMS:
         if content[claim] != getattr(found, claim):
             raise WitnessError(
-                f"{path.name} must tell what happens: {claim} is {getattr(found, claim)}, not"
+                f"{name} must tell what happens: {claim} is {getattr(found, claim)}, not"
                 f" {content[claim]}"
             )
     return replace(found, channel=channel)
 
 
-def _parsed(path: Path) -> dict[str, Any]:
-    """The file's members, all of them there and no more."""
+def _parsed(path: Path) -> Any:
+    """The JSON in the file."""
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise WitnessError(f"{path.name} must be a witness, not of over {_MOST_BYTES} bytes")
-        content = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         raise WitnessError(f"{path.name} must be a witness as JSON") from None
+
+
+def _check_members(content: Any, name: str) -> None:
+    """The members of a witness, all of them there and no more."""
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         schema = content.get("schema") if isinstance(content, dict) else None
-        raise WitnessError(f"{path.name} must be of schema {SCHEMA}, not {schema!r}")
+        raise WitnessError(f"{name} must be of schema {SCHEMA}, not {schema!r}")
     names = {"schema", "accumulator", "channel", "weight", "weight_spec", "x", "input_spec", "bias"}
     if wrong := sorted(content.keys() ^ (names | set(_CLAIMS))):
-        raise WitnessError(f"{path.name} must have the members of a witness: {', '.join(wrong)}")
-    return content
+        raise WitnessError(f"{name} must have the members of a witness: {', '.join(wrong)}")

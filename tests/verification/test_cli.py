@@ -12,7 +12,7 @@ from accsim import Accumulator, IntLayer, between, linear, signed, unsigned
 from accsim.errors import MissingExtraError
 from accsim.extras import require
 from accsim.files import read_arrays
-from verification import cli, oracle
+from verification import layer_commands, oracle
 
 SAFE = IntLayer([[1, -1], [2, 0]], weight_spec=signed(4), input_spec=unsigned(4))
 UNSAFE = IntLayer([[7, 7], [0, -7]], weight_spec=signed(4), input_spec=unsigned(4))
@@ -40,7 +40,7 @@ def test_verify_answers_by_exit_code(command, tmp_path, layers, bits, code, verd
     assert command("verify", tmp_path, "--bits", bits)[0] == code
     found, out, _ = command("verify", tmp_path, "--bits", bits, "--json")
     told = json.loads(out)
-    assert (found, told["schema"], told["verdict"]) == (code, "accsim.verify/1", verdict)
+    assert (found, told["schema"], told["verdict"]) == (code, "accsim.report/1", verdict)
 
 
 def test_verify_shows_the_witness(command, folder):
@@ -283,7 +283,7 @@ def test_any_layer_name_works(command, tmp_path):
 
 def test_a_defect_is_no_verdict(command, folder, monkeypatch):
     """An unexpected error shows its traceback and an exit code that means nothing else."""
-    monkeypatch.setattr(cli, "decide", lambda *_: 1 / 0)
+    monkeypatch.setattr(layer_commands, "decide", lambda *_: 1 / 0)
     code, _, err = command("verify", folder / "net", "--bits", 8)
     assert code == 70
     assert "ZeroDivisionError" in err
@@ -295,7 +295,7 @@ def test_ctrl_c_is_quiet(command, folder, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "decide", interrupted)
+    monkeypatch.setattr(layer_commands, "decide", interrupted)
     assert command("verify", folder / "net", "--bits", 8)[::2] == (130, "")
 
 

@@ -9,6 +9,8 @@ from rich.console import Console
 from accsim import Accumulator, IntLayer, simulate
 from verification import decide, oracle
 from verification.demo import NETWORKS, SWEEP, run_demo
+from verification.report import read_reports
+from verification.witness_file import load_witness
 
 BITS = 9
 
@@ -30,7 +32,7 @@ def test_the_report_is_what_was_returned(demo):
     assert (content["schema"], content["seed"], content["bits"]) == ("accsim.demo/1", 1, BITS)
     assert {"accsim", "numpy", "torch", "python"} <= content["versions"].keys()
     assert sorted(p.name for p in out.iterdir()) == [
-        "accuracy.png", "inputs", "layers", "report.json", "witness.json",
+        "accuracy.png", "inputs", "layers", "report.html", "report.json", "witnesses",
     ]  # fmt: skip
     assert (out / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
@@ -54,15 +56,38 @@ def test_saved_layers_give_the_reported_verdicts(demo):
 
 
 def test_witnesses_replay(demo):
-    """Every witness in witness.json overflows by the oracle, at the step it tells."""
-    out, _, text = demo
-    witnesses = json.loads((out / "witness.json").read_text())["layers"]
-    assert witnesses
-    for told in witnesses.values():
+    """Every file of a refuted layer: it overflows by the oracle, at the step it tells."""
+    out, content, text = demo
+    layers = content["networks"]["plain"]["layers"]
+    refuted = [name for name, layer in layers.items() if layer["verdict"] == "refuted"]
+    assert refuted
+    assert sorted(file.stem for file in (out / "witnesses").iterdir()) == sorted(refuted)
+    for name in refuted:
+        found = load_witness(out / "witnesses" / f"{name}.json")
+        told = json.loads((out / "witnesses" / f"{name}.json").read_text())
         answer = oracle.dot(told["weight"], told["x"], BITS, "wrap", bias=told["bias"])
         assert (answer.output, answer.first_overflow) == (told["simulated"], told["step"])
-    last = list(witnesses.values())[-1]
-    assert f"step {last['step']}:" in text
+        assert found.replay().first_overflow[0] == told["step"]
+    assert f"step {found.step}:" in text
+
+
+def test_data_attack_and_proof_are_nested(demo):
+    """In each layer of both networks; the page shows both, the command reads the report again."""
+    out, content, text = demo
+    for network in read_reports(out / "report.json"):
+        for name, ends in network["reached"].items():
+            data, attack, proved = (ends[kind] for kind in ("data", "attack", "proved"))
+            assert proved["low"] <= attack["low"] <= data["low"], name
+            assert data["high"] <= attack["high"] <= proved["high"], name
+            assert proved["bits"] == network["layers"][name]["least_bits"]
+            assert data["channel_low"]
+            over = network["layers"][name]["verdict"] == "refuted" and data["overflowed_outputs"]
+            assert bool(over) == (data["of_rail"] > 1)
+        assert network["comparison"]["samples"] == content["test_images"]
+    assert "how far the sums go" in text
+    html = (out / "report.html").read_text()
+    for network in content["networks"].values():
+        assert network["digest"] in html
 
 
 def test_the_sweep_covers_every_width_and_rule(demo):
@@ -73,16 +98,16 @@ def test_the_sweep_covers_every_width_and_rule(demo):
         assert [(r["bits"], r["overflow"]) for r in network["sweep"]] == [
             (bits, rule) for bits in SWEEP for rule in ("wrap", "saturate")
         ]
-        assert network["largest_difference_from_fake_quantized"] == 0
+        assert content["identical"][name]["largest_difference_from_fake_quantized"] == 0
         wide = network["sweep"][-1]["accuracy"]
         assert f"{100 * wide:.1f}" in text
     safe = content["networks"]["a2q+"]
-    assert safe["wrap_saturate_wide_identical"]
+    assert content["identical"]["a2q+"]["wrap_saturate_wide"]
     for row in safe["sweep"]:
         if row["bits"] >= BITS:
             assert all(seen["overflow_steps"] == 0 for seen in row["overflows"].values())
             assert row["accuracy"] == safe["sweep"][-1]["accuracy"]
-    assert not content["networks"]["plain"]["wrap_saturate_wide_identical"]
+    assert not content["identical"]["plain"]["wrap_saturate_wide"]
 
 
 def test_saved_inputs_run(demo):

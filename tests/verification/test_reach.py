@@ -40,10 +40,17 @@ def test_data_attack_and_proof_are_nested(zero_point):
             low.tolist(),
             high.tolist(),
         )
-        for inner, outer in ((ends.data, ends.attack), (ends.attack, ends.proved)):
+        for inner, outer in ((ends.data.ends, ends.attack), (ends.attack, ends.proved)):
             assert (inner.low >= outer.low).all()
             assert (inner.high <= outer.high).all()
-        gained += int((ends.attack.high > ends.data.high).any())
+        gained += int((ends.attack.high > ends.data.ends.high).any())
+        alone = {"low": [], "high": []}
+        for one in ends.inputs:
+            sums = reach(model, one[None], steps=1)[name].data
+            alone["low"].append(int(sums.ends.low.min()))
+            alone["high"].append(int(sums.ends.high.max()))
+        assert alone["low"][0] == ends.attack.low.min()
+        assert alone["high"][1] == ends.attack.high.max()
     assert gained >= 2
     seen = {}
 
@@ -54,8 +61,8 @@ def test_data_attack_and_proof_are_nested(zero_point):
 
     to_integer(model, Accumulator(32), watch=watch)(x)
     for name, (low, high) in seen.items():
-        assert (found[name].data.low == low).all()
-        assert (found[name].data.high == high).all()
+        assert (found[name].data.ends.low == low).all()
+        assert (found[name].data.ends.high == high).all()
 
 
 def test_an_attack_reaches_the_rail_of_the_first_layer():

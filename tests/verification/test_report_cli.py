@@ -1,0 +1,147 @@
+"""The command's reports: how far inputs go, pages, reading again, two registers compared."""
+
+import json
+
+import numpy as np
+import pytest
+
+from accsim import Accumulator, IntLayer, signed, simulate, unsigned
+from accsim.arith import fold
+from verification.report import digest
+
+SAFE = IntLayer([[1, -1], [2, 0]], weight_spec=signed(4), input_spec=unsigned(4))
+UNSAFE = IntLayer([[7, 7], [0, -7]], weight_spec=signed(4), input_spec=unsigned(4))
+X = np.array([[15, 15], [0, 1], [3, 0]])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two layers in a folder, and inputs of both."""
+    (tmp_path / "net").mkdir()
+    SAFE.save(tmp_path / "net" / "a.npz")
+    UNSAFE.save(tmp_path / "net" / "b.npz")
+    np.savez(tmp_path / "x.npz", a=X, b=X[:, ::-1])
+    return tmp_path
+
+
+def test_verify_tells_how_far_inputs_go(command, folder):
+    """Beside the proof: bits, the share of the way to a rail, and the outputs that overflow."""
+    words = ("verify", folder / "net", "--bits", 7, "--inputs", folder / "x.npz")
+    code, out, _ = command(*words)
+    assert code == 1
+    rows = [" ".join(line.split()) for line in out.splitlines()]
+    assert "a 7 6 (48 %) 6 (48 %) 0 of 6" in rows
+    assert "b 7 9 (333 %) 9 (333 %) 2 of 6" in rows
+    told = json.loads(command(*words, "--json")[1])
+    assert told["digest"] == digest(told)
+    for name, layer, x in (("a", SAFE, X), ("b", UNSAFE, X[:, ::-1])):
+        run = simulate(layer, x, Accumulator(7))
+        data = told["reached"][name]["data"]
+        assert data["channel_low"] == run.peak_low.min(axis=0).tolist()
+        assert data["channel_high"] == run.peak_high.max(axis=0).tolist()
+        assert data["overflowed_outputs"] == int(np.count_nonzero(run.overflow_count))
+    empty = np.zeros((0, 2), int)
+    np.savez(folder / "none.npz", a=empty, b=X)
+    told = json.loads(command(*words[:-1], folder / "none.npz", "--json")[1])
+    assert list(told["reached"]) == ["b"]
+
+
+def test_a_report_is_shown_again(command, folder):
+    """The same tables, lines and page from the JSON; exit codes as for verify."""
+    words = ("verify", folder / "net", "--bits", 7, "--inputs", folder / "x.npz")
+    code, out, _ = command(*words, "--html", folder / "one.html")
+    assert code == 1
+    (folder / "r.json").write_text(command(*words, "--json")[1])
+    code, again, _ = command("report", folder / "r.json", "--html", folder / "two.html")
+    assert (code, again) == (1, out)
+    one, two = ((folder / f"{name}.html").read_text() for name in ("one", "two"))
+    assert one.replace("net, 7-bit wrap register", "net") == two
+    told = json.loads(command("report", folder / "r.json", "--json")[1])
+    assert told["networks"]["net"] == json.loads((folder / "r.json").read_text())
+    proved = command("verify", folder / "net", "--bits", 9, "--json")[1]
+    (folder / "p.json").write_text(proved)
+    assert command("report", folder / "p.json")[0] == 0
+
+
+def test_a_changed_report_is_refused(command, folder):
+    """Another schema, another number, no report at all, one that lacks a part: a line each."""
+    told = json.loads(command("verify", folder / "net", "--bits", 7, "--json")[1])
+    path = folder / "r.json"
+
+    def refusal(text):
+        path.write_text(text)
+        code, out, err = command("report", path)
+        assert (code, out) == (2, "")
+        assert err.startswith("accsim: ")
+        assert err.count("\n") == 1
+        return err[len("accsim: ") : -1]
+
+    assert refusal("{") == "r.json must be a report as JSON"
+    for other in ("[]", "3", "{}", '{"networks": {}}', '{"networks": {"a": 5}}'):
+        assert refusal(other) == "r.json must be of schema accsim.report/1, not None"
+    text = refusal(json.dumps(told | {"schema": "accsim.report/2"}))
+    assert text == "r.json must be of schema accsim.report/1, not 'accsim.report/2'"
+    changed = told | {"verdict": "proved"}
+    assert refusal(json.dumps(changed)) == (
+        f"r.json must be as it was written: its digest is '{told['digest']}', that of its content"
+        f" '{digest(changed)}'"
+    )
+    lacking = {key: value for key, value in told.items() if key != "layers"}
+    text = refusal(json.dumps(lacking | {"digest": digest(lacking)}))
+    assert text == "a report must have all its parts: KeyError('layers')"
+    told["layers"]["b"]["witness"]["step"] = 1
+    text = refusal(json.dumps(told | {"digest": digest(told)}))
+    assert text == (
+        "a report must hold witnesses that replay: the witness of 'b' must tell what happens: step"
+        " is 0, not 1"
+    )
+    told["verdict"], told["layers"]["b"]["witness"] = "perhaps", None
+    text = refusal(json.dumps(told | {"digest": digest(told)}))
+    assert (
+        text == "a report must have all its parts: ValueError(\"'perhaps' is not a valid Verdict\")"
+    )
+    code, _, err = command("report", folder / "absent.json")
+    assert (code, err) == (2, "accsim: absent.json cannot be read: No such file or directory\n")
+
+
+def test_two_registers_are_compared(command, folder):
+    """By layer: how many outputs differ, where, and the first step of any of them."""
+    words = ("compare", folder / "net", folder / "x.npz", "--bits", 7, "--other-bits", 7)
+    words += ("--other-overflow", "saturate")
+    code, out, _ = command(*words)
+    assert code == 0
+    rows = [" ".join(line.split()) for line in out.splitlines()]
+    assert "b 6 2 0 0, 1 0" in rows
+    assert "a 6 0" in rows
+    told = json.loads(command(*words, "--json")[1])
+    one, two = (simulate(UNSAFE, X[:, ::-1], Accumulator(7, rule)) for rule in ("wrap", "saturate"))
+    differs = one.output != two.output
+    assert told["layers"]["b"] == {
+        "outputs": 6,
+        "differing": int(differs.sum()),
+        "channels": sorted(set(np.nonzero(differs)[1].tolist())),
+        "samples": sorted(set(np.nonzero(differs)[0].tolist())),
+        "first_step": 0,
+    }
+    assert told["registers"][1] == {"bits": 7, "overflow": "saturate", "signed": True}
+
+
+def test_explain_tells_the_worst_order(command, folder):
+    """Of a register that saturates; one that wraps ends the same in every order."""
+    layer = IntLayer([[7, 5, -6, 2]], weight_spec=signed(4), input_spec=unsigned(1))
+    layer.save(folder / "one.npz")
+    for rule in ("saturate", "wrap"):
+        words = ("--overflow", rule, "--witnesses", folder)
+        assert command("verify", folder / "one.npz", "--bits", 4, *words)[0] == 1
+        told = json.loads(command("explain", folder / "one.json", "--json")[1])
+        out = command("explain", folder / "one.json")[1]
+        if rule == "wrap":
+            assert told["worst_order"] is None
+            assert "worst" not in out
+            continue
+        order = told["worst_order"]["order"]
+        assert sorted(order) == [0, 1, 2, 3]
+        products = [told["weight"][k] * told["x"][k] for k in order]
+        end = fold(products, [1] * 4, Accumulator(4, "saturate")).output
+        assert told["worst_order"]["simulated"] == end
+        assert f"in its worst order the register ends at {end}" in out

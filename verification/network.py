@@ -1,0 +1,143 @@
+"""The report of a quantized network: proof, data, attack, accuracy by width, registers compared.
+
+Needs the extra "train".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import Progress
+
+from accsim.extras import require
+from accsim.spec import Accumulator, Overflow
+from verification.compare import Comparison, compare
+from verification.decide import decide
+from verification.reach import Reach, reach
+from verification.report import (
+    Json,
+    accumulator_json,
+    difference_json,
+    ends_json,
+    layers_json,
+    overall,
+    sealed,
+    sums_json,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["Told", "comparison_json", "network_report", "showing", "sweep"]
+
+Told = Callable[[str, int, int], object]  # what is being done, how much of it is done, of how much
+
+
+def network_report(
+    name: str,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    registers: Mapping[str, Accumulator],
+    *,
+    widths: range,
+    compared: tuple[Accumulator, Accumulator],
+    steps: int,
+    seed: int,
+    told: Told = lambda *_: None,
+) -> Json:
+    """All that is known of a quantized model, each layer in its own register; sealed.
+
+    x (B, ...) are inputs of the network, y (B,) their classes.
+    `widths`: of the registers that accuracy is told for. `compared`: two registers for the whole
+    network. `steps`, `seed`: as `reach`. `told` is given what is being done, and how far it is.
+
+    Raises: as `decide` and `a2qplus.to_integer`.
+    """
+    require("torch", extra="train", purpose="the report of a network")
+    from a2qplus import to_layers
+
+    layers = to_layers(model)
+    reports = {layer: decide(layers[layer], registers[layer]) for layer in layers}
+    names = list(layers)
+
+    def attacking(layer: str) -> None:
+        told(f"{name}: attacking {layer}", names.index(layer), len(names))
+
+    reached = reach(model, x, steps=steps, seed=seed, on_layer=attacking)
+    found = compare(model, x, *compared)
+    return sealed(
+        {
+            "name": name,
+            "verdict": str(overall(reports)),
+            "layers": layers_json(layers, reports),
+            "reached": {
+                layer: _reached_json(ends, registers[layer]) for layer, ends in reached.items()
+            },
+            "sweep": sweep(model, x, y, widths, lambda *at: told(f"{name}: simulating", *at)),
+            "comparison": comparison_json(found, *compared, samples=len(x)),
+        }
+    )
+
+
+def _reached_json(found: Reach, register: Accumulator) -> Json:
+    over = int(found.data.needs[register.bits + 1 :].sum())
+    return {
+        "data": sums_json(found.data, register, over),
+        "attack": ends_json(found.attack, register),
+        "proved": ends_json(found.proved, register),
+    }
+
+
+def comparison_json(
+    found: Comparison, first: Accumulator, second: Accumulator, *, samples: int
+) -> Json:
+    """What `compare` found, as plain values."""
+    return {
+        "first": str(first),
+        "second": str(second),
+        "registers": [accumulator_json(first), accumulator_json(second)],
+        "samples": samples,
+        "largest": found.largest,
+        "changed": list(found.changed),
+        "layers": {name: difference_json(layer) for name, layer in found.layers.items()},
+    }
+
+
+def sweep(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    widths: range,
+    told: Callable[[int, int], object] = lambda *_: None,
+) -> list[Json]:
+    """Accuracy and overflows of the integer network for each width and overflow rule."""
+    from a2qplus import to_integer
+    from a2qplus.train import accuracy
+
+    cases = [(bits, rule) for bits in widths for rule in Overflow]
+    rows = []
+    for done, (bits, rule) in enumerate(cases):
+        told(done, len(cases))
+        network = to_integer(model, Accumulator(bits, rule))
+        share = accuracy(network, x, y)
+        overflows = {layer: asdict(seen) for layer, seen in network.overflow_report().items()}
+        rows.append(
+            {"bits": bits, "overflow": str(rule), "accuracy": share, "overflows": overflows}
+        )
+    return rows
+
+
+@contextmanager
+def showing(console: Console, *, hidden: bool) -> Iterator[Told]:
+    """A bar on the console, where that is a terminal, of whatever is told meanwhile."""
+    off = hidden or not console.is_terminal
+    with Progress(console=console, transient=True, disable=off) as progress:
+        bar = progress.add_task("", total=None)
+        yield lambda doing, done, of: progress.update(
+            bar, description=doing, completed=done, total=of
+        )

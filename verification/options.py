@@ -1,0 +1,106 @@
+"""What the commands share: their options, reading what they are given, progress, and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from accsim.errors import AccsimError, LayerFileError
+from accsim.files import read_array, read_arrays
+from accsim.layer import IntLayer
+from accsim.spec import Overflow
+from verification.decide import Verdict
+from verification.report import Json
+
+__all__ = [
+    "EXIT",
+    "AsJson",
+    "Bits",
+    "Inputs",
+    "Layers",
+    "Page",
+    "Rule",
+    "Unsigned",
+    "each",
+    "load_inputs",
+    "load_layers",
+    "print_json",
+]
+
+EXIT = {Verdict.PROVED: 0, Verdict.REFUTED: 1, Verdict.UNDECIDED: 3}
+
+Layers = Annotated[
+    Path, typer.Argument(metavar="LAYERS", help="A layer file, or a folder of layer files.")
+]
+Inputs = Annotated[
+    Path,
+    typer.Argument(
+        metavar="INPUTS",
+        help="Integer inputs: a .npy file for one layer, or an .npz with one array per layer.",
+    ),
+]
+Bits = Annotated[int, typer.Option(help="Width of the register, 2 to 62.")]
+Rule = Annotated[Overflow, typer.Option(help="What the register does on overflow.")]
+Unsigned = Annotated[bool, typer.Option("--unsigned", help="A register without negative values.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Page = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE", help="Write a page for people to this file."),
+]
+
+
+def load_layers(path: Path) -> dict[str, IntLayer]:
+    """The layers at `path`, by file name without its ending."""
+    files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
+    if not files:
+        raise LayerFileError(f"{path.name} must hold layer files (*.npz)")
+    return {file.stem: IntLayer.load(file) for file in files}
+
+
+def load_inputs(path: Path, layers: dict[str, IntLayer]) -> dict[str, object]:
+    """One array of inputs for each layer."""
+    if path.suffix.lower() == ".npy":
+        if len(layers) > 1:
+            raise LayerFileError(
+                f"{path.name} holds one array; {len(layers)} layers need an .npz with one for each"
+            )
+        return {name: read_array(path) for name in layers}
+    if path.suffix.lower() != ".npz":
+        raise typer.BadParameter(f"INPUTS must be a .npy or .npz file, not {path}")
+    arrays: dict[str, object] = dict(read_arrays(path))
+    if missing := sorted(layers.keys() - arrays.keys()):
+        raise LayerFileError(f"{path.name} lacks inputs for {', '.join(missing)}")
+    return arrays
+
+
+Result = TypeVar("Result")
+
+
+def each(
+    layers: dict[str, IntLayer],
+    doing: str,
+    work: Callable[[str, IntLayer], Result],
+    *,
+    quiet: bool,
+) -> dict[str, Result]:
+    """`work` on each layer, with a progress bar on a terminal; an error names its layer."""
+    console = Console(stderr=True)
+    hidden = quiet or not console.is_terminal
+    results = {}
+    for name in track(list(layers), doing, console=console, transient=True, disable=hidden):
+        try:
+            results[name] = work(name, layers[name])
+        except AccsimError as error:
+            raise type(error)(f"{name}: {error}") from error
+    return results
+
+
+def print_json(content: Json) -> None:
+    """Indented, on standard output."""
+    print(json.dumps(content, indent=1))  # noqa: T201

@@ -1,0 +1,179 @@
+"""One self-contained page of HTML about one network or several: reports, for people to look at.
+
+Needs the extra "plot".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import log1p
+from pathlib import Path
+from typing import NamedTuple
+
+from accsim.files import atomically
+from accsim.spec import Accumulator
+from verification.plot import accuracy_svg, trajectory_svg
+from verification.report import Json, complete, registers_of, witnesses_of
+from verification.witness import Witness
+
+__all__ = ["page", "write_page"]
+
+_DRAWN = 8  # witnesses of a network that get a picture
+_COLUMNS = 20  # widths in a heat map
+_SIDE = 16  # parts of the band on each side of 0
+
+
+def write_page(path: Path, title: str, reports: Sequence[Json]) -> None:
+    """Write `page` to a file; it appears only when complete."""
+    text = page(title, reports)
+    with atomically(path) as file:
+        file.write(text.encode())
+
+
+def page(title: str, reports: Sequence[Json]) -> str:
+    """The page, which loads nothing: style and pictures are inside. Every witness is replayed.
+
+    Raises: ReportError for a report that lacks what it must have, or whose witness does not replay.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    made = Environment(
+        loader=PackageLoader("verification", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(percent=_percent, grouped=lambda n: f"{n:,}", signed=lambda n: f"{n:+,}")
+    with complete():
+        networks = [_network(report) for report in reports]
+        chart = _accuracy_chart(reports)
+        return made.get_template("page.html").render(title=title, networks=networks, chart=chart)
+
+
+def _percent(share: float) -> str:
+    """Without digits that say nothing, and 0 and 100 only where they are meant."""
+    if 0 < share < 0.01:
+        return "<1"
+    return "99" if 0.99 < share < 1 else f"{100 * share:.0f}"
+
+
+class _Cell(NamedTuple):
+    """A place in a heat map or a strip: how strong, and what is said of it."""
+
+    strength: float
+    label: str
+    here: bool = False
+
+
+def _network(report: Json) -> Json:
+    """What the template says of one network."""
+    layers, reached = report["layers"], report.get("reached") or {}
+    drawn, more = _witnesses(layers)
+    return {
+        "report": report,
+        "layers": layers,
+        "proved": sum(layer["verdict"] == "proved" for layer in layers.values()),
+        "weights": sum(layer["weights"] for layer in layers.values()),
+        "least_bits": max(layer["least_bits"] for layer in layers.values()),
+        "data_type_bits": max(layer["data_type_bits"] for layer in layers.values()),
+        "registers": registers_of(layers),
+        "reached": {name: _reach(ends, layers[name]) for name, ends in reached.items()},
+        "widths": _widths(layers),
+        "channels": {name: list(_channel_heat(layer, layers)) for name, layer in layers.items()},
+        "outputs": {
+            name: list(_output_heat(ends["data"], layers[name], layers))
+            for name, ends in reached.items()
+        },
+        "witnesses": drawn,
+        "more_witnesses": more,
+        "comparison": report.get("comparison"),
+    }
+
+
+def _witnesses(layers: Json) -> tuple[list[tuple[str, Witness, str]], list[tuple[str, Witness]]]:
+    """Those with pictures, of the layers that need most beyond their register; and the others."""
+    found = witnesses_of(layers)
+    beyond = sorted(
+        found, key=lambda name: layers[name]["accumulator"]["bits"] - layers[name]["least_bits"]
+    )
+    first = set(beyond[:_DRAWN])
+    return (
+        [(name, found[name], trajectory_svg(found[name])) for name in found if name in first],
+        [(name, found[name]) for name in found if name not in first],
+    )
+
+
+def _widths(layers: Json) -> range:
+    """Register widths worth a column: from where most overflows to where nothing does."""
+    most = max(layer["least_bits"] for layer in layers.values())
+    least = min(min(layer["channel_bits"]) for layer in layers.values())
+    own = [layer["accumulator"]["bits"] for layer in layers.values()]
+    last = max(most, *own) + 1
+    return range(max(2, min(least, *own) - 1, last - _COLUMNS + 1), last + 1)
+
+
+def _channel_heat(layer: Json, layers: Json) -> Iterator[_Cell]:
+    """For each width the share of channels that some input overflows."""
+    bits = layer["channel_bits"]
+    for width in _widths(layers):
+        unsafe = sum(needed > width for needed in bits)
+        label = f"{width} bits: {unsafe} of {len(bits)} channels can overflow"
+        yield _Cell(unsafe / len(bits), label, width == layer["accumulator"]["bits"])
+
+
+def _output_heat(data: Json, layer: Json, layers: Json) -> Iterator[_Cell]:
+    """For each width the share of outputs that the given data overflow."""
+    total = data["outputs"]
+    for width in _widths(layers):
+        over = sum(n for bits, n in data["outputs_by_bits"].items() if int(bits) > width)
+        label = f"{width} bits: {over:,} of {total:,} outputs overflow"
+        yield _Cell(over / total, label, width == layer["accumulator"]["bits"])
+
+
+def _reach(ends: Json, layer: Json) -> Json:
+    """The strip of where the sums of the data lie, and the spans of data, attack and proof."""
+    register = Accumulator(**layer["accumulator"])
+    kinds = [kind for kind in ("data", "attack", "proved") if kind in ends]
+    return {
+        "ends": {kind: ends[kind] for kind in kinds},
+        "spans": {kind: _span(ends[kind], register) for kind in kinds},
+        "strip": _strip(ends["data"]["spread"], register),
+        "register": register,
+    }
+
+
+def _span(ends: Json, register: Accumulator) -> tuple[float, float, bool]:
+    """From where to where of the band, each from 0 to 1, and whether it goes beyond."""
+    size = register.max - register.min + 1
+    low, high = ((ends[end] - register.min) / size for end in ("low", "high"))
+    beyond = ends["low"] < register.min or ends["high"] > register.max
+    return max(0.0, low), min(1.0, high + 1 / size), beyond
+
+
+def _strip(spread: list[list[int]], register: Accumulator) -> list[_Cell]:
+    """How many sums are in each part of the band, and below and above it in the outer cells.
+
+    Parts end where `sums.EDGES` do, so that nothing is cut.
+    """
+    size = register.max - register.min + 1
+    parts = min(2 * _SIDE if register.signed else _SIDE, size)
+    step = size // parts
+    counts = [0] * (parts + 2)
+    for low, _, count in spread:
+        counts[min(max((low - register.min) // step, -1), parts) + 1] += count
+    most = max(counts)
+    labels = ["below the register", "above it"]
+    labels[1:1] = [
+        f"{low:,} to {low + step - 1:,}" for low in range(register.min, register.max + 1, step)
+    ]
+    return [
+        _Cell(log1p(count) / log1p(most) if most else 0.0, f"{label}: {count:,}")
+        for count, label in zip(counts, labels, strict=True)
+    ]
+
+
+def _accuracy_chart(reports: Sequence[Json]) -> str | None:
+    """Accuracy against width of all networks that have a sweep."""
+    sweeps = {report["name"]: report["sweep"] for report in reports if report.get("sweep")}
+    return accuracy_svg(sweeps) if sweeps else None

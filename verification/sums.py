@@ -1,0 +1,100 @@
+"""What the registers of a layer hold over given inputs, as unbounded ones would: exact sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+
+from accsim._check import IntArray
+from accsim.layer import IntLayer
+from accsim.simulate import Run
+from accsim.spec import MAX_BITS, Accumulator, bits_to_hold
+
+__all__ = ["EDGES", "Ends", "Sums", "joined", "sums_of"]
+
+_FINE = 8  # parts of an octave, and the numbers next to 0 that are told apart
+
+
+def _edges() -> IntArray:
+    """Where intervals begin, from -2^62 to 2^62: each rail of a register of any width is one."""
+    octaves = range(_FINE.bit_length() - 1, MAX_BITS)
+    steps = (part << (octave - 3) for octave in octaves for part in range(_FINE, 2 * _FINE))
+    starts = [*range(_FINE), *steps, 1 << MAX_BITS]
+    return np.array([-s for s in reversed(starts[1:])] + starts, dtype=np.int64)
+
+
+EDGES = _edges()
+_POWERS = 1 << np.arange(MAX_BITS + 1, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ends:
+    """The lowest and the highest running sum of each channel: (C,) each."""
+
+    low: IntArray
+    high: IntArray
+
+    @property
+    def bits(self) -> int:
+        """The least register that holds them all."""
+        return bits_to_hold(int(self.low.min()), int(self.high.max()))
+
+    def of_rails(self, accumulator: Accumulator) -> float:
+        """How far they go toward a rail: 1 on it, more beyond."""
+        return max(
+            int(self.high.max()) / accumulator.max if accumulator.max else 0.0,
+            int(self.low.min()) / accumulator.min if accumulator.min else 0.0,
+        )
+
+    def joined(self, other: Ends) -> Ends:
+        """Of both together."""
+        return Ends(np.minimum(self.low, other.low), np.maximum(self.high, other.high))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sums:
+    """Of one layer over some inputs, whatever the register.
+
+    `needs` (65,): how many outputs have running sums that need just so many bits. `spread`: of how
+    many outputs the lowest, and of how many the highest running sum is in [EDGES[i], EDGES[i + 1]),
+    the first and the last of which have no end; each output counts twice.
+    """
+
+    ends: Ends
+    needs: IntArray
+    spread: IntArray
+
+    @property
+    def outputs(self) -> int:
+        """How many there were."""
+        return int(self.needs.sum())
+
+
+def sums_of(layer: IntLayer, run: Run) -> Sums:
+    """Of a run with peaks, and with at least one output."""
+    assert run.peak_low is not None  # simulated with peaks
+    assert run.peak_high is not None
+    axis = 1 if layer.is_conv else -1
+    low, high = (
+        np.moveaxis(peak, axis, -1).reshape(-1, layer.channels)
+        for peak in (run.peak_low, run.peak_high)
+    )
+    size = np.maximum(np.where(low < 0, ~low, low), np.where(high < 0, ~high, high))
+    bits = 1 + np.searchsorted(_POWERS, size.ravel(), side="right")
+    ends = np.concatenate([low.ravel(), high.ravel()])
+    last = len(EDGES) - 2
+    place = (np.searchsorted(EDGES, ends, side="right") - 1).clip(0, last)
+    return Sums(
+        Ends(low.min(axis=0), high.max(axis=0)),
+        np.bincount(bits, minlength=len(_POWERS) + 2),
+        np.bincount(place, minlength=last + 1),
+    )
+
+
+def joined(parts: list[Sums]) -> Sums:
+    """All calls of one layer together."""
+    return reduce(
+        lambda a, b: Sums(a.ends.joined(b.ends), a.needs + b.needs, a.spread + b.spread), parts
+    )

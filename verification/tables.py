@@ -1,0 +1,162 @@
+"""Results as tables for people: each drawn from the same plain values that machines are given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from accsim.arith import reduce
+from accsim.simulate import Run
+from accsim.spec import Overflow
+from verification.decide import Verdict
+from verification.report import Json, complete, registers_of, run_json, witnesses_of
+from verification.witness import Witness
+
+__all__ = [
+    "comparison_table",
+    "print_report",
+    "reached_table",
+    "run_table",
+    "sweep_table",
+    "table",
+    "verdict_table",
+    "witness_table",
+]
+
+_STYLE = {"proved": "green", "refuted": "red", "undecided": "yellow"}
+_AROUND = 3  # steps shown before and after the one that overflows
+_MANY = 6  # channels or samples that are named
+
+
+def table(title: str, *columns: str) -> Table:
+    """An empty table: the first column to the left, figures to the right."""
+    made = Table(
+        title=title,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    for index, column in enumerate(columns):
+        made.add_column(column, justify="right" if index else "left")
+    return made
+
+
+def print_report(console: Console, report: Json) -> None:
+    """All that a report has, as tables; and a line for each witness, which is replayed.
+
+    Raises: ReportError for a report that lacks what it must have, or whose witness does not replay.
+    """
+    with complete():
+        name, layers = report["name"], report["layers"]
+        witnesses = witnesses_of(layers)
+        console.print(verdict_table(f"{name}, {registers_of(layers)}", layers))
+        if reached := report.get("reached"):
+            console.print(reached_table(f"{name}: how far the sums go", layers, reached))
+        if rows := report.get("sweep"):
+            console.print(sweep_table(f"{name}: accuracy in %", {name: rows}))
+        if found := report.get("comparison"):
+            title = f"{name}: {found['first']}, and {found['second']}, on the same codes"
+            console.print(comparison_table(title, found["layers"]))
+    for layer, witness in witnesses.items():
+        print(f"{layer}: {witness}")  # noqa: T201
+
+
+def verdict_table(title: str, layers: Json) -> Table:
+    """One row per layer: what its types ask, what A2Q's bound asks, what is needed; the verdict.
+
+    "preloaded" is for registers that start where they like, "run" how many taps a register takes
+    before it must be emptied.
+    """
+    columns = ("types", "A2Q", "least", "preloaded", "run", "verdict")
+    made = table(title, "layer", "taps", "input", "weight", *columns)
+    made.columns[-1].min_width = max(len(verdict) for verdict in Verdict)  # never cut off
+    for name, layer in layers.items():
+        bits = [layer[key] for key in ("data_type_bits", "l1_bits", "least_bits", "preloaded_bits")]
+        cells = [layer["taps"], layer["input"], layer["weight"], *bits, layer["fold_interval"]]
+        shown = ("" if cell is None else str(cell) for cell in cells)
+        verdict = layer["verdict"]
+        made.add_row(escape(name), *shown, f"[{_STYLE[verdict]}]{verdict}[/]")
+    return made
+
+
+def reached_table(title: str, layers: Json, reached: Json) -> Table:
+    """One row per layer: how far data, an attack and the proof go, in bits and toward the rails.
+
+    100 % is the rail. "overflowed" counts the outputs of the data.
+    """
+    kinds = [kind for kind in ("data", "attack", "proved") if kind in next(iter(reached.values()))]
+    made = table(title, "layer", "register", *kinds, "overflowed")
+    for name, ends in reached.items():
+        cells = [f"{ends[kind]['bits']} ({100 * ends[kind]['of_rail']:.0f} %)" for kind in kinds]
+        data = ends["data"]
+        overflowed = f"{data['overflowed_outputs']} of {data['outputs']}"
+        made.add_row(escape(name), str(layers[name]["accumulator"]["bits"]), *cells, overflowed)
+    return made
+
+
+def sweep_table(title: str, sweeps: Mapping[str, list[Json]], marked: int | None = None) -> Table:
+    """Accuracy in % of each network and overflow rule, one row per width; `marked` stands out."""
+    columns = [f"{name} {rule}" for name in sweeps for rule in Overflow]
+    made = table(title, "bits", *columns)
+    figures = {
+        (name, row["bits"], row["overflow"]): row["accuracy"]
+        for name, rows in sweeps.items()
+        for row in rows
+    }
+    for bits in sorted({bits for _, bits, _ in figures}):
+        cells = [
+            f"{100 * figures[name, bits, str(rule)]:.1f}" for name in sweeps for rule in Overflow
+        ]
+        mark = " <" if bits == marked else ""
+        made.add_row(f"{bits}{mark}", *cells, style="bold" if mark else None)
+    return made
+
+
+def comparison_table(title: str, layers: Json) -> Table:
+    """One row per layer: how many outputs two registers end differently, and where first."""
+    columns = ("outputs", "differ", "first step", "channels", "samples")
+    made = table(title, "layer", *columns)
+    for name, found in layers.items():
+        step = "" if found["first_step"] < 0 else str(found["first_step"])
+        places = (_named(found[key]) for key in ("channels", "samples"))
+        made.add_row(escape(name), str(found["outputs"]), str(found["differing"]), step, *places)
+    return made
+
+
+def _named(numbers: list[int]) -> str:
+    more = f", +{len(numbers) - _MANY}" if len(numbers) > _MANY else ""
+    return ", ".join(map(str, numbers[:_MANY])) + more
+
+
+def witness_table(title: str, witness: Witness) -> Table:
+    """The register step by step around the one that overflows, and the end."""
+    made = table(title, "step", "weight", "input", "product", "exact sum", "register")
+    row = [int(q) for q in witness.layer.rows[0]]
+    bias = 0 if witness.layer.bias is None else int(witness.layer.bias[0])
+    exact = register = bias
+    gap = False
+    for k, (q, x) in enumerate(zip(row, witness.x.tolist(), strict=True)):
+        exact += q * x
+        total = register + q * x
+        register = reduce(total, witness.accumulator)
+        if abs(k - witness.step) <= _AROUND or k == len(row) - 1:
+            if gap:
+                made.add_row("...")
+            shown = str(register) if register == total else f"[red]{register}[/] (not {total})"
+            made.add_row(str(k), str(q), str(x), str(q * x), str(exact), shown)
+        gap = abs(k - witness.step) > _AROUND
+    return made
+
+
+def run_table(title: str, runs: Mapping[str, Run]) -> Table:
+    """One row per layer: how many outputs overflowed, and the widths these data needed."""
+    made = table(title, "layer", "outputs", "overflowed", "steps", "lowest", "highest", "data need")
+    for name, figures in run_json(runs).items():
+        made.add_row(escape(name), *(str(value) for value in figures.values()))
+    return made
