@@ -74,6 +74,7 @@ def _network(report: Json) -> Json:
         "report": report,
         "layers": layers,
         "proved": sum(layer["verdict"] == "proved" for layer in layers.values()),
+        "refuted": [name for name, layer in layers.items() if layer["verdict"] == "refuted"],
         "weights": sum(layer["weights"] for layer in layers.values()),
         "least_bits": max(layer["least_bits"] for layer in layers.values()),
         "data_type_bits": max(layer["data_type_bits"] for layer in layers.values()),

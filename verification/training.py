@@ -156,7 +156,9 @@ def print_result(content: report.Json, out: Path, console: Console) -> None:
         f"Accuracy on {content['test_inputs']} test inputs: float {float_share:.1f} %,"
         f" quantized {share:.1f} %"
     )
-    console.print(f"Written: {out}/ (result.json, model.pt, float.pt, layers)", markup=False)
+    written = ["result.json", "model.pt", "float.pt", "layers"]
+    written += sorted(file.name for file in out.glob("report.*"))
+    console.print(f"Written: {out}/ ({', '.join(written)})", markup=False)
 
 
 def _claim(out: Path, path: Path, recipe: Recipe) -> None:

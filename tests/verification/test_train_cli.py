@@ -27,6 +27,7 @@ from a2qplus.train import accuracy
 from accsim import Accumulator, IntLayer
 from accsim.errors import UnsafeLayerError
 from verification import Verdict, decide, training
+from verification.report import read_reports
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -244,6 +245,44 @@ def test_a_checkpoint_in_place_of_the_float_training(command, folder):
         first["quantized_accuracy"],
     )
     assert not (folder / "other" / "float.checkpoint").exists()
+
+
+def test_a_report_of_what_was_trained(command, folder, monkeypatch):
+    """Also after the training: each layer in its own register, what is reached, every width."""
+    monkeypatch.setattr(training, "STEPS", 4)
+    out = folder / "run"
+    assert command("train", folder / "my.toml", "--out", out)[0] == 0
+    before = content(out)
+    code, text, _ = command("train", folder / "my.toml", "--out", out, "--report")
+    assert (code, "report.html" in text) == (0, True)
+    written = {"report.html", "report.json"}
+    assert {name: data for name, data in content(out).items() if name not in written} == before
+    (found,) = read_reports(out / "report.json")
+    assert (found["name"], found["verdict"]) == ("run", "proved")
+    assert found["digest"] in (out / "report.html").read_text()
+    assert [row["bits"] for row in found["sweep"][::2]] == list(range(2, 2 + training.SWEPT))
+    assert (
+        found["sweep"][-1]["accuracy"]
+        == json.loads((out / "result.json").read_text())["quantized_accuracy"]
+    )
+    for name, layer in found["layers"].items():
+        assert layer["accumulator"]["bits"] == 8
+        ends = found["reached"][name]
+        assert ends["proved"]["high"] >= ends["attack"]["high"] >= ends["data"]["high"]
+    assert command("report", out / "report.json")[0] == 0
+
+
+def test_a_report_says_what_it_takes_for_layers_without_a_register(command, folder, monkeypatch):
+    """They are decided, attacked and drawn in a wide one."""
+    monkeypatch.setattr(training, "STEPS", 1)
+    hidden = ("nn.Linear(16, 3)", "nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)")
+    (folder / "my_network.py").write_text(NETWORK.replace(*hidden))
+    path = changed(folder, ('edge_bits = "none"', "edge_bits = 6"))
+    assert command("train", path, "--out", folder / "run", "--report")[0] == 0
+    (found,) = read_reports(folder / "run" / "report.json")
+    bits = [layer["accumulator"]["bits"] for layer in found["layers"].values()]
+    assert bits == [training.UNBOUND, 8, training.UNBOUND]
+    assert "each layer in its own register" in (folder / "run" / "report.html").read_text()
 
 
 def test_layers_without_a_register_are_not_decided(command, folder):
