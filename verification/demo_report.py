@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from verification import tables
-from verification.report import Json, witnesses_of
+from verification.report import Json, rails_line, witnesses_of
 
 __all__ = ["print_demo"]
 
@@ -21,6 +21,7 @@ def print_demo(console: Console, content: Json, out: Path) -> None:
         console.print(tables.verdict_table(title, network["layers"]))
         title = f"{name}: how far the sums go, {content['test_images']} test images"
         console.print(tables.reached_table(title, network["layers"], network["reached"]))
+        console.print(f"{name}: {rails_line(network['reached'])}\n")
     for layer, witness in list(witnesses_of(networks["plain"]["layers"]).items())[-1:]:
         console.print(tables.witness_table(f"plain, {layer}: an input that overflows", witness))
         console.print(f"{witness}\n")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from accsim.files import atomically
 from accsim.spec import Accumulator
 from verification.plot import accuracy_svg, trajectory_svg
-from verification.report import Json, complete, registers_of, witnesses_of
+from verification.report import Json, complete, rails_line, registers_of, witnesses_of
 from verification.witness import Witness
 
 __all__ = ["page", "write_page"]
@@ -80,6 +80,7 @@ def _network(report: Json) -> Json:
         "data_type_bits": max(layer["data_type_bits"] for layer in layers.values()),
         "registers": registers_of(layers),
         "reached": {name: _reach(ends, layers[name]) for name, ends in reached.items()},
+        "rails": rails_line(reached) if reached else "",
         "widths": _widths(layers),
         "channels": {name: list(_channel_heat(layer, layers)) for name, layer in layers.items()},
         "outputs": {

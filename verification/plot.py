@@ -93,7 +93,7 @@ def _accuracy(sweeps: Mapping[str, list[Json]]) -> Figure:
                 color=colour,
                 marker="o",
                 markersize=3.5,
-                label=f"{name}, {rule}",
+                label=f"{rule}, {name}".replace("$", r"\$"),  # no formula, whatever the name
             )
     axes.set(xlabel="register width (bits)", ylabel="accuracy (%)", ylim=(0, 102))
     widths = sorted({row["bits"] for rows in sweeps.values() for row in rows})

@@ -39,6 +39,7 @@ __all__ = [
     "layers_json",
     "overall",
     "plan_json",
+    "rails_line",
     "read_reports",
     "registers_of",
     "run_json",
@@ -214,6 +215,20 @@ def sums_json(sums: Sums, accumulator: Accumulator, overflowed: int) -> Json:
             for place in np.flatnonzero(sums.spread).tolist()
         ],
     }
+
+
+def rails_line(reached: Json) -> str:
+    """In words how near to a rail data, and an attack, come in any layer."""
+    said = []
+    for kind, who in (("data", "the given inputs"), ("attack", "the attack")):
+        shares = {name: ends[kind]["of_rail"] for name, ends in reached.items() if kind in ends}
+        if shares:
+            layer = max(shares, key=lambda name: shares[name])
+            share = 100 * shares[layer]
+            there = f"went to {share:.0f} % of a rail, in {layer}"
+            never = f"never came within {100 - share:.0f} % of a rail"
+            said.append(f"{who} {there if share >= 100 else never}")
+    return "; ".join(said)
 
 
 def difference_json(difference: Difference) -> Json:

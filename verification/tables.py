@@ -13,7 +13,7 @@ from accsim.arith import reduce
 from accsim.simulate import Run
 from accsim.spec import Overflow
 from verification.decide import Verdict
-from verification.report import Json, complete, registers_of, run_json, witnesses_of
+from verification.report import Json, complete, rails_line, registers_of, run_json, witnesses_of
 from verification.witness import Witness
 
 __all__ = [
@@ -58,6 +58,7 @@ def print_report(console: Console, report: Json) -> None:
         console.print(verdict_table(f"{name}, {registers_of(layers)}", layers))
         if reached := report.get("reached"):
             console.print(reached_table(f"{name}: how far the sums go", layers, reached))
+            console.print(f"{name}: {rails_line(reached)}\n", markup=False, soft_wrap=True)
         if rows := report.get("sweep"):
             console.print(sweep_table(f"{name}: accuracy in %", {name: rows}))
         if found := report.get("comparison"):

@@ -32,6 +32,9 @@ def test_verify_tells_how_far_inputs_go(command, folder):
     rows = [" ".join(line.split()) for line in out.splitlines()]
     assert "a 7 6 (48 %) 6 (48 %) 0 of 6" in rows
     assert "b 7 9 (333 %) 9 (333 %) 2 of 6" in rows
+    assert "net: the given inputs went to 333 % of a rail, in b" in rows
+    safe = command("verify", folder / "net" / "a.npz", *words[2:])[1]
+    assert "a.npz: the given inputs never came within 52 % of a rail" in safe
     told = json.loads(command(*words, "--json")[1])
     assert told["digest"] == digest(told)
     for name, layer, x in (("a", SAFE, X), ("b", UNSAFE, X[:, ::-1])):

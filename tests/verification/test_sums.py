@@ -77,11 +77,11 @@ def test_joined_is_both_together():
             sums_of(layer, simulate(layer, x, Accumulator(8)))
             for x in (*parts, np.concatenate(parts))
         )
-        found = joined([one, two])
-        assert (found.ends.low == both.ends.low).all()
-        assert (found.ends.high == both.ends.high).all()
-        assert (found.needs == both.needs).all()
-        assert (found.spread == both.spread).all()
+        for found in (joined([one, two]), joined([two, one])):
+            assert (found.ends.low == both.ends.low).all()
+            assert (found.ends.high == both.ends.high).all()
+            assert (found.needs == both.needs).all()
+            assert (found.spread == both.spread).all()
 
 
 def test_how_far_ends_go():
