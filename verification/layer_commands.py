@@ -94,7 +94,7 @@ def _reached(
 ) -> report.Json:
     """By name, of the layers that have inputs: what these reach, beside what is proved."""
     runs = each(
-        {name: layers[name] for name in arrays},
+        {name: layer for name, layer in layers.items() if name in arrays},
         "simulating",
         lambda name, layer: simulate(layer, arrays[name], accumulator),
         quiet=quiet,

@@ -88,6 +88,7 @@ def test_the_digest_is_of_what_was_found():
     assert one["digest"] == digest(one) == content(name="other")["digest"]
     assert re.fullmatch("sha256:[0-9a-f]{64}", one["digest"])
     assert digest({**one, "made": {"accsim": "9"}}) == one["digest"]
+    assert digest(dict(reversed(one.items()))) == one["digest"]
     changed = json.loads(json.dumps(one))
     changed["layers"]["third"]["channel_bits"][0] += 1
     assert digest(changed) != one["digest"]
