@@ -13,7 +13,7 @@ import pytest
 from accsim import Accumulator, IntLayer, between, signed, simulate, unsigned
 from accsim.errors import ReportError
 from verification import decide, report
-from verification.page import page
+from verification.page import _percent, page
 from verification.report import digest, layers_json, read_reports, sealed, sums_json
 from verification.sums import sums_of
 from verification.widths import widths
@@ -79,6 +79,7 @@ def test_data_are_told_by_width():
         assert 2 * data["outputs"] == sum(count for _, _, count in data["spread"])
         over = sum(n for bits, n in data["outputs_by_bits"].items() if int(bits) > REGISTER.bits)
         assert over == data["overflowed_outputs"], name
+        assert all(low < high for low, high, _ in data["spread"])
     assert content()["reached"]["first <b>"]["data"]["overflowed_outputs"] > 0
 
 
@@ -182,17 +183,65 @@ def test_the_page_is_whole_and_loads_nothing():
 
 
 def test_the_page_shows_the_shares():
-    """A heat map's cell is the share of channels, or of outputs, that overflow at that width."""
+    """A heat map's cell is the share of channels, or of outputs, that overflow at that width.
+
+    Columns go from below the least of all channels to where nothing overflows, and past it.
+    """
     one = content()
     text = page("t", [one])
+    least = min(min(layer["channel_bits"]) for layer in one["layers"].values())
+    most = max(layer["least_bits"] for layer in one["layers"].values())
+    assert (least, most) == (5, 9)
+    assert re.findall(r"<th>([0-9]+)</th>", text) == 2 * [str(n) for n in range(4, 11)]
+    assert text.count('<td class="here"><span') == 2 * len(LAYERS)
+    assert text.count('class="here"') == text.count('title="7 bits: ')
     for name, layer in one["layers"].items():
         data = one["reached"][name]["data"]
-        for width in (7, 8):
+        for width in range(4, 11):
             unsafe = sum(bits > width for bits in layer["channel_bits"])
             total = len(layer["channel_bits"])
             assert f'title="{width} bits: {unsafe} of {total} channels can overflow"' in text
             over = sum(n for bits, n in data["outputs_by_bits"].items() if int(bits) > width)
             assert f'title="{width} bits: {over} of {data["outputs"]} outputs overflow"' in text
+
+
+def test_a_heat_map_has_room_for_the_register_and_no_more():
+    """Wider than all layers need it is a column, too; of very many widths the highest are shown."""
+    text = page("t", [content(Accumulator(12))])
+    assert re.findall(r"<th>([0-9]+)</th>", text) == 2 * [str(n) for n in range(4, 14)]
+    text = page("t", [content(Accumulator(40))])
+    assert re.findall(r"<th>([0-9]+)</th>", text) == 2 * [str(n) for n in range(22, 42)]
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [(0, "0"), (1e-9, "<1"), (0.005, "<1"), (0.01, "1"), (0.5, "50"), (0.994, "99"),
+     (1 - 1e-9, "99"), (1, "100"), (2.5, "250")],
+)  # fmt: skip
+def test_a_percentage_says_no_more_than_it_knows(share, shown):
+    """0 and 100 mean none and all."""
+    assert _percent(share) == shown
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "span"),
+    [
+        (-64, 63, "left:0.00%;right:0.00%"),
+        (0, 0, "left:50.00%;right:49.22%"),
+        (-32, 31, "left:25.00%;right:25.00%"),
+        (-65, 0, "left:0.00%;right:49.22%"),
+        (0, 64, "left:50.00%;right:0.00%"),
+    ],
+)
+def test_spans_lie_where_the_sums_do(low, high, span):
+    """Of the band of a 7-bit register; red where it is left."""
+    one = content()
+    for ends in one["reached"].values():
+        ends["proved"] |= {"low": low, "high": high}
+    text = page("t", [one])
+    beyond = " beyond" if low < -64 or high > 63 else ""
+    found = re.findall(f'<div class="span proved{beyond}" [^>]*><i style="({span})">', text)
+    assert len(found) == len(LAYERS)
 
 
 @pytest.mark.parametrize("register", [Accumulator(7), Accumulator(6, signed=False), Accumulator(3)])

@@ -92,6 +92,10 @@ def test_a_changed_report_is_refused(command, folder):
     lacking = {key: value for key, value in told.items() if key != "layers"}
     text = refusal(json.dumps(lacking | {"digest": digest(lacking)}))
     assert text == "a report must have all its parts: KeyError('layers')"
+    lacking = {key: value for key, value in told.items() if key != "name"}
+    path.write_text(json.dumps(lacking))
+    code, _, err = command("report", path, "--json")
+    assert (code, err) == (2, "accsim: a report must have all its parts: KeyError('name')\n")
     told["layers"]["b"]["witness"]["step"] = 1
     text = refusal(json.dumps(told | {"digest": digest(told)}))
     assert text == (
