@@ -205,6 +205,17 @@ def test_the_page_shows_the_shares():
             assert f'title="{width} bits: {over} of {data["outputs"]} outputs overflow"' in text
 
 
+def test_pictures_take_the_colours_of_the_page():
+    """No colour of their own, so that they can be read in the dark, and no two names alike."""
+    pictures = re.findall("<svg.*?</svg>", page("t", [content()]), re.S)
+    assert len(pictures) == 2
+    for picture in pictures:
+        assert re.findall("#[0-9a-f]{6}", picture) == []
+        assert "stroke: currentColor" in picture
+        assert "var(--bad)" in picture
+        assert '<g id="' not in picture
+
+
 def test_a_heat_map_has_room_for_the_register_and_no_more():
     """Wider than all layers need it is a column, too; of very many widths the highest are shown."""
     text = page("t", [content(Accumulator(12))])
