@@ -160,11 +160,21 @@ def preloaded_bits(weight: object, input_spec: IntSpec) -> Any:
     """
     low, high = running_extremes(weight, input_spec)
     if isinstance(low, int):
-        return max(1, (high - low).bit_length())
-    return np.array(
-        [max(1, (int(b) - int(a)).bit_length()) for a, b in zip(low, high, strict=True)],
-        dtype=np.int64,
-    )
+        return _span_bits(low, high)
+    return span_bits_per_channel(low, high)
+
+
+def span_bits_per_channel(
+    low: IntArray, high: IntArray
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Least width, in bits, that holds [low, high] of each channel, moved to where it likes."""
+    bits = [_span_bits(int(a), int(b)) for a, b in zip(low, high, strict=True)]
+    return np.array(bits, dtype=np.int64)
+
+
+def _span_bits(low: int, high: int) -> int:
+    """Least P with high - low < 2^P; 1 for a single number."""
+    return max(1, (high - low).bit_length())
 
 
 def preload(weight: object, input_spec: IntSpec, acc_bits: int) -> Any:
