@@ -134,8 +134,9 @@ def l1_bits(weight: object, input_spec: IntSpec) -> Any:
 def zero_centered_bits(weight: object, input_spec: IntSpec) -> Any:
     """Least width, in bits, for which A2Q+'s bound holds: ‖q‖₁ <= `zero_centered_budget`.
 
-    It proves nothing unless the weights were zero-centred before they were rounded toward zero:
-    272 weights of 1 have 12 bits by it, and need 13 with UINT4 inputs.
+    It proves nothing about integers. With UINT4 inputs 272 weights of 1 have 12 bits by it, and
+    need 13; 3, 0, 0, 0, 0, rounded toward zero from 3 and four of -3/4, have 6 and need 7. What
+    certifies is the norm of the zero-centred weights before they were rounded.
 
     Shapes, raises: as `least_bits`, SpecError as `zero_centered_budget`.
     Source: as `zero_centered_budget`.
