@@ -135,6 +135,7 @@ def budgets_agree(block: Block, least: Array, where: str, tally: Tally) -> None:
     rows, spec = block.rows, block.input_spec
     positive, negative = np.maximum(rows, 0).sum(axis=1), -np.minimum(rows, 0).sum(axis=1)
     norm, asked = positive + negative, np.maximum(2, bounds.l1_bits(rows, spec))
+    tally.kinds["of zeros alone"] += int((norm == 0).sum())
     for bits in range(max(2, int(least.min()) - 1), int(least.max()) + 1):
         near = np.flatnonzero((least == bits) | (least == bits + 1))
         safe = least[near] <= bits

@@ -11,7 +11,9 @@ import verification
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md"]
-DOCUMENTS += [ROOT / f"docs/{name}.md" for name in ("methods", "networks", "proofs", "search")]
+DOCUMENTS += [
+    ROOT / f"docs/{name}.md" for name in ("bounds", "methods", "networks", "proofs", "search")
+]
 BLOCKS = {
     f"{path.name} {number}": block
     for path in DOCUMENTS
