@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from math import floor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -58,13 +59,11 @@ class Tally:
     trap: dict[str, Counter[str]] = field(default_factory=dict)  # by kind of weights
 
 
-def campaign(layers: int, seed: int, advance: Callable[[int], object], tally: Tally) -> None:
-    """Blocks of layers until so many are counted."""
+def campaign(layers: int, seed: int, tally: Tally, go_on: Callable[[int], bool]) -> None:
+    """Blocks of layers until so many are counted; `go_on` is told so after each, and may say no."""
     begin, number = time.perf_counter(), 0
-    while tally.layers < layers:
-        block = draw(seed, number)
-        examine(block, f"block {number} of seed {seed}", tally)
-        advance(len(block.rows))
+    while tally.layers < layers and go_on(tally.layers):
+        examine(draw(seed, number), f"block {number} of seed {seed}", tally)
         number += 1
         tally.seconds = time.perf_counter() - begin
 
@@ -242,10 +241,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the counts here")
     arguments = parser.parse_args()
-    tally = Tally()
-    with Progress(console=Console(stderr=True)) as progress, suppress(KeyboardInterrupt):
+    tally, stopped = Tally(), Event()
+    signal.signal(signal.SIGINT, lambda *_: stopped.set())  # once the block in hand is done
+    with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("comparing", total=arguments.layers)
-        campaign(arguments.layers, arguments.seed, lambda done: progress.advance(bar, done), tally)
+
+        def go_on(done: int) -> bool:
+            progress.update(bar, completed=done)
+            return not stopped.is_set()
+
+        campaign(arguments.layers, arguments.seed, tally, go_on)
     show(tally, arguments.seed, Console(width=120))
     if arguments.json:
         arguments.json.write_text(json.dumps(content(tally, arguments.seed), indent=1))

@@ -89,6 +89,33 @@ def test_published_bounds(tmp_path):
         assert counts["trap"][kind]["most bits missing"] == 1
 
 
+def test_published_bounds_can_be_stopped():
+    """Ctrl-C ends it with whole blocks, and the tables of them."""
+    code = """
+import os, signal, sys
+sys.path.insert(0, sys.argv.pop(1))
+import published_bounds as published
+examine = published.examine
+def second(block, where, tally):
+    if tally.layers:
+        os.kill(os.getpid(), signal.SIGINT)
+    examine(block, where, tally)
+published.examine = second
+print(sum(len(published.draw(0, number).rows) for number in (0, 1)))
+published.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, FOLDER, "--layers", str(10**9)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    two = done.stdout.splitlines()[0]
+    assert f"\n{two} layers of seed 0" in done.stdout
+    assert "the trap" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("what", "name", "twin", "told"),
     [
@@ -120,7 +147,7 @@ published.decide_alone = lambda *given: None
 right = {what}.{name}
 {what}.{name} = {twin}
 tally = published.Tally()
-published.campaign(80_000, 0, lambda done: None, tally)
+published.campaign(80_000, 0, tally, lambda done: True)
 print(*sorted(tally.errors), sep=";")
 """
     done = subprocess.run(
