@@ -181,7 +181,8 @@ def _span_bits(low: int, high: int) -> int:
 def preload(weight: object, input_spec: IntSpec, acc_bits: int) -> Any:
     """What each register starts at so that all running sums fit: the lowest such number.
 
-    What it starts at is to be taken off the result, outside the register.
+    What it starts at is to be taken off the result, outside the register. Of a convolution that
+    pads inputs without 0, `verification.lowerings.preloaded` sees the padding, this does not.
 
     Shapes: as `least_bits`. Raises: as there; RangeError for fewer bits than `preloaded_bits`.
     """

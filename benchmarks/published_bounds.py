@@ -81,7 +81,7 @@ def examine(block: Block, where: str, tally: Tally) -> None:
             tally.slack.setdefault(key, Counter()).update(slack.tolist())
     budgets_agree(block, least, where, tally)
     if spec.contains_zero:
-        trap(block, least, tally)
+        trap(block, least, group, tally)
     if rows.shape[1] <= NOT_LONG:
         for index in (0, len(rows) // 2, len(rows) - 1):
             decide_alone(block, index, int(least[index]), where)
@@ -148,10 +148,10 @@ def budgets_agree(block: Block, least: Array, where: str, tally: Tally) -> None:
             tally.registers += len(near)
 
 
-def trap(block: Block, least: Array, tally: Tally) -> None:
+def trap(block: Block, least: Array, group: str, tally: Tally) -> None:
     """The norm of the frozen integers against the budget of A2Q+: how often that is wrong."""
     asked = np.maximum(2, bounds.zero_centered_bits(block.rows, block.input_spec))
-    counts = tally.trap.setdefault(block.kind, Counter())
+    counts = tally.trap.setdefault(f"{block.kind}|{group}", Counter())
     counts["layers"] += len(least)
     counts["unsafe"] += int((asked < least).sum())
     counts["most bits missing"] = max(counts["most bits missing"], int((least - asked).max()))
@@ -205,13 +205,17 @@ def bits_table(tally: Tally) -> Table:
 
 def trap_table(tally: Tally) -> Table:
     """How often the norm of frozen integers, and the budget of A2Q+, call unsafe registers safe."""
-    table = Table(
-        "weights", "layers", "called safe, overflow", "bits missing",
-        title="the trap: the norm of the integers alone, against A2Q+'s budget",
-    )  # fmt: skip
-    for kind, counts in sorted(tally.trap.items(), key=lambda item: item[0] == CENTRED):
-        share = f"{counts['unsafe']} ({counts['unsafe'] / counts['layers']:.1%})"
-        table.add_row(kind, str(counts["layers"]), share, str(counts["most bits missing"]))
+    title = "the trap: layers that overflow where the norm of their integers says A2Q+ is safe"
+    table = Table("weights", *GROUPS[:3], "bits missing", title=title)
+    kinds = {key.partition("|")[0] for key in tally.trap}
+    for kind in sorted(kinds, key=lambda kind: (kind == CENTRED, kind)):
+        found = [tally.trap.get(f"{kind}|{group}", Counter()) for group in GROUPS[:3]]
+        cells = [
+            f"{counts['unsafe']} of {counts['layers']}"
+            + (f" ({counts['unsafe'] / counts['layers']:.1%})" if counts["layers"] else "")
+            for counts in found
+        ]
+        table.add_row(kind, *cells, str(max(counts["most bits missing"] for counts in found)))
     return table
 
 

@@ -85,8 +85,9 @@ def test_published_bounds(tmp_path):
     assert all(f"{bound}|signed" in counts["slack"] for bound in ("types", "types, Eq. 20", "A2Q+"))
     kinds = ("uniform", "gaussian", "sparse", "equal", "one-signed", "extreme", "at an edge")
     for kind in (*kinds, "zero-centred, rounded toward zero"):
-        assert counts["trap"][kind]["unsafe"] > 0
-        assert counts["trap"][kind]["most bits missing"] == 1
+        found = [told for key, told in counts["trap"].items() if key.startswith(f"{kind}|")]
+        assert sum(told["unsafe"] for told in found) > 0
+        assert max(told["most bits missing"] for told in found) == 1
 
 
 def test_published_bounds_can_be_stopped():
