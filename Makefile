@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 DEMO := accsim-demo
 
-.PHONY: demo test check bench exactness accuracy guarantee search-power clean
+.PHONY: demo test check bench exactness accuracy guarantee published-bounds search-power clean
 
 demo: $(READY)  ## train digits to fit a narrow register, prove it, simulate it
 	$(BIN)/accsim demo --out $(DEMO)
@@ -28,6 +28,9 @@ accuracy: $(READY)  ## every method at every width, five seeds (40 minutes; goes
 
 guarantee: $(READY)  ## ten thousand quantized layers decided three ways, and broken twins (ten minutes)
 	$(BIN)/python benchmarks/guarantee.py
+
+published-bounds: $(READY)  ## published bounds beside the exact decision on ten million layers (ten minutes)
+	$(BIN)/python benchmarks/published_bounds.py
 
 search-power: $(READY)  ## every seeded bug searched with 20 seeds, and tight instances (half an hour)
 	$(BIN)/python benchmarks/search_power.py

@@ -134,8 +134,9 @@ def l1_bits(weight: object, input_spec: IntSpec) -> Any:
 def zero_centered_bits(weight: object, input_spec: IntSpec) -> Any:
     """Least width, in bits, for which A2Q+'s bound holds: ‖q‖₁ <= `zero_centered_budget`.
 
-    It proves nothing unless the weights were zero-centred before they were rounded toward zero:
-    272 weights of 1 have 12 bits by it, and need 13 with UINT4 inputs.
+    It proves nothing about integers. With UINT4 inputs 272 weights of 1 have 12 bits by it, and
+    need 13; 3, 0, 0, 0, 0, rounded toward zero from 3 and four of -3/4, have 6 and need 7. What
+    certifies is the norm of the zero-centred weights before they were rounded.
 
     Shapes, raises: as `least_bits`, SpecError as `zero_centered_budget`.
     Source: as `zero_centered_budget`.
@@ -160,17 +161,28 @@ def preloaded_bits(weight: object, input_spec: IntSpec) -> Any:
     """
     low, high = running_extremes(weight, input_spec)
     if isinstance(low, int):
-        return max(1, (high - low).bit_length())
-    return np.array(
-        [max(1, (int(b) - int(a)).bit_length()) for a, b in zip(low, high, strict=True)],
-        dtype=np.int64,
-    )
+        return _span_bits(low, high)
+    return span_bits_per_channel(low, high)
+
+
+def span_bits_per_channel(
+    low: IntArray, high: IntArray
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Least width, in bits, that holds [low, high] of each channel, moved to where it likes."""
+    bits = [_span_bits(int(a), int(b)) for a, b in zip(low, high, strict=True)]
+    return np.array(bits, dtype=np.int64)
+
+
+def _span_bits(low: int, high: int) -> int:
+    """Least P with high - low < 2^P; 1 for a single number."""
+    return max(1, (high - low).bit_length())
 
 
 def preload(weight: object, input_spec: IntSpec, acc_bits: int) -> Any:
     """What each register starts at so that all running sums fit: the lowest such number.
 
-    What it starts at is to be taken off the result, outside the register.
+    What it starts at is to be taken off the result, outside the register. Of a convolution that
+    pads inputs without 0, `verification.lowerings.preloaded` sees the padding, this does not.
 
     Shapes: as `least_bits`. Raises: as there; RangeError for fewer bits than `preloaded_bits`.
     """

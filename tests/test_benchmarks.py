@@ -70,6 +70,94 @@ def test_guarantee(tmp_path):
         assert 5 < len(twin["refuted"]) < twin["layers"]
 
 
+def test_published_bounds(tmp_path):
+    """60,000 layers: no bound calls a register safe that overflows, and the trap does."""
+    made = tmp_path / "bounds.json"
+    printed = run("published_bounds.py", "--layers", 60_000, "--json", made)
+    assert "bounds that call an overflowing register safe: 0 cases" in printed
+    counts = json.loads(made.read_text())
+    assert (counts["errors"], counts["examples"]) == ({}, [])
+    assert counts["layers"] >= 60_000
+    assert counts["decided"] > 100
+    assert counts["registers"] > 60_000
+    by_inputs = [counts["slack"][f"A2Q|{group}"] for group in ("unsigned", "signed", "without 0")]
+    assert all(slack["0"] > 100 and min(map(int, slack)) == 0 for slack in by_inputs)
+    assert all(f"{bound}|signed" in counts["slack"] for bound in ("types", "types, Eq. 20", "A2Q+"))
+    kinds = ("uniform", "gaussian", "sparse", "equal", "one-signed", "extreme", "at an edge")
+    for kind in (*kinds, "zero-centred, rounded toward zero"):
+        found = [told for key, told in counts["trap"].items() if key.startswith(f"{kind}|")]
+        assert sum(told["unsafe"] for told in found) > 0
+        assert max(told["most bits missing"] for told in found) == 1
+
+
+def test_published_bounds_can_be_stopped():
+    """Ctrl-C ends it with whole blocks, and the tables of them."""
+    code = """
+import os, signal, sys
+sys.path.insert(0, sys.argv.pop(1))
+import published_bounds as published
+examine = published.examine
+def second(block, where, tally):
+    if tally.layers:
+        os.kill(os.getpid(), signal.SIGINT)
+    examine(block, where, tally)
+published.examine = second
+print(sum(len(published.draw(0, number).rows) for number in (0, 1)))
+published.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, FOLDER, "--layers", str(10**9)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    two = done.stdout.splitlines()[0]
+    assert f"\n{two} layers of seed 0" in done.stdout
+    assert "the trap" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "twin", "told"),
+    [
+        ("bounds", "l1_bits", "lambda *given: right(*given) - 1", "A2Q;A2Q budget"),
+        ("bounds", "data_type_bits", "lambda k, *types: max(2, right(k - 1, *types))", "types"),
+        ("published", "type_bits", "lambda *given: right(*given) - 2", "types, Eq. 20"),
+        ("bounds", "l1_budget", "lambda bits, spec: right(bits, spec) * L", "A2Q budget"),
+        ("bounds", "zero_centered_budget", "lambda bits, spec: right(bits, spec) * 2", "A2Q+"),
+        ("bounds", "sign_budgets", "lambda *given: more(right(*given), 1, 0)", "sign budgets"),
+        ("bounds", "sign_budgets", "lambda *given: more(right(*given), 0, -1)", "sign budgets"),
+        ("channels", "zero_sums", "lambda values: values * values.shape[1]", "A2Q+"),
+        ("channels", "rounded", "lambda above, below: (2 * above + below) // (2 * below)", "A2Q+"),
+    ],
+)
+def test_published_bounds_notices_what_errs(what, name, twin, told):
+    """A bound that is a little wider, or weights that are not centred, and cases are counted."""
+    code = f"""
+import sys
+from dataclasses import replace
+from fractions import Fraction
+sys.path.insert(0, sys.argv[1])
+import published_bounds as published
+import random_channels as channels
+from accsim import bounds
+L = Fraction(256, 255)  # of a norm
+def more(budgets, high, low):
+    return replace(budgets, high=budgets.high + high, low=budgets.low + low)
+published.decide_alone = lambda *given: None
+right = {what}.{name}
+{what}.{name} = {twin}
+tally = published.Tally()
+published.campaign(80_000, 0, tally, lambda done: True)
+print(*sorted(tally.errors), sep=";")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, FOLDER], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == told
+
+
 def test_search_power(tmp_path):
     """Few bugs and seeds: all found, tight instances by corners at once, and never without targets."""
     made = tmp_path / "power.json"

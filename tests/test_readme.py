@@ -12,7 +12,8 @@ import verification
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md"]
 DOCUMENTS += [
-    ROOT / f"docs/{name}.md" for name in ("methods", "networks", "proofs", "reports", "search")
+    ROOT / f"docs/{name}.md"
+    for name in ("bounds", "methods", "networks", "proofs", "reports", "search")
 ]
 BLOCKS = {
     f"{path.name} {number}": block

@@ -43,11 +43,12 @@ def widths(layer: IntLayer) -> Widths:
     """
     rows, spec = layer.rows, layer.input_spec
     zero_inside = spec.contains_zero and spec.magnitude > 0
+    ends = exact_extremes(layer)
     return Widths(
-        every_step=_bits(exact_extremes(layer)),
+        every_step=_bits(ends),
         final=_bits(exact_extremes(layer, final=True)),
         any_order=_bits(bounds.any_order_extremes(rows, spec, bias=layer.bias)),
-        preloaded=bounds.preloaded_bits(rows, spec) if layer.bias is None else None,
+        preloaded=bounds.span_bits_per_channel(*ends) if layer.bias is None else None,
         l1=bounds.l1_bits(rows, spec) if spec.magnitude else None,
         zero_centered=bounds.zero_centered_bits(rows, spec) if zero_inside else None,
         data_type=bounds.data_type_bits(layer.taps, layer.weight_spec, spec),

@@ -56,6 +56,19 @@ def test_an_l1_norm_is_no_certificate():
     assert bounds.least_bits(ones, unsigned(4)) == 13
 
 
+def test_a_norm_after_rounding_is_no_certificate():
+    """Weights that sum to 0, rounded toward zero: the norm of what is left has too few bits."""
+    real = [Fraction(3), *[Fraction(-3, 4)] * 4]
+    rounded = [int(value) for value in real]
+    assert (sum(real), rounded) == (0, [3, 0, 0, 0, 0])
+    assert bounds.zero_centered_bits(rounded, unsigned(4)) == 6
+    assert bounds.least_bits(rounded, unsigned(4)) == 7
+    # the norm of the real weights is within the budget of 7 bits, and not of 6
+    norm = sum(abs(value) for value in real)
+    budgets = [bounds.zero_centered_budget(bits, unsigned(4)) for bits in (6, 7)]
+    assert budgets[0] < norm <= budgets[1]
+
+
 def test_channels_of_any_layout():
     """(C, K) and (O, I, kh, kw) give arrays; blocks of many channels agree with one at a time."""
     rng = np.random.default_rng(0)

@@ -5,6 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from enumeration import distinct, every
 
 from accsim import Accumulator, IntLayer, Overflow, bounds, signed, simulate, unsigned
 from verification import decide, oracle
@@ -24,23 +25,6 @@ def widths(k, m, n, sign):
     return range(2, bounds.data_type_bits(k, signed(m), sign(n)) + 2)
 
 
-def every(spec, k):
-    """All k-tuples of codes. Shapes: (codes^k, k)."""
-    codes = np.arange(spec.min, spec.max + 1)
-    return np.stack(np.meshgrid(*[codes] * k, indexing="ij"), axis=-1).reshape(-1, k)
-
-
-def distinct(weights, inputs):
-    """The distinct product sequences of all pairs, and which of them each (input, weight) has."""
-    products = inputs[:, None, :] * weights[None, :, :]
-    offset = products - products.min()
-    key = np.ravel_multi_index(
-        np.moveaxis(offset, -1, 0), (int(offset.max()) + 1,) * weights.shape[1]
-    )
-    _, first, inverse = np.unique(key.ravel(), return_index=True, return_inverse=True)
-    return products.reshape(-1, weights.shape[1])[first].tolist(), inverse.reshape(key.shape)
-
-
 @pytest.mark.parametrize(("k", "m"), sorted({(k, m) for k, m, _, _ in GRID}))
 def test_everything_agrees(k, m, counted):
     """Five fields equal the oracle's, and the decision equals what the enumeration shows.
@@ -56,7 +40,7 @@ def test_everything_agrees(k, m, counted):
             accumulator = Accumulator(bits, rule)
             counted.update(assert_kernels_agree(layer, inputs, accumulator))
             run = simulate(layer, inputs, accumulator)
-            answers = [oracle.run(seq, bits, rule.value) for seq in sequences]
+            answers = [oracle.run(seq, bits, rule.value) for seq in sequences.tolist()]
             for field in FIELDS:
                 expected = np.array([getattr(answer, field) for answer in answers])[which]
                 np.testing.assert_array_equal(getattr(run, field), expected)
