@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import typer
@@ -17,6 +17,7 @@ from accsim.spec import Accumulator, Overflow
 from verification import report, searching, tables
 from verification.compare import compare_layer
 from verification.decide import Verdict, decide
+from verification.lowerings import lowerings, preloaded
 from verification.options import (
     EXIT,
     AsJson,
@@ -36,6 +37,7 @@ from verification.padding import exact_extremes
 from verification.page import write_page
 from verification.plot import trajectory_plot
 from verification.sums import Ends, sums_of
+from verification.widths import widths
 from verification.witness_file import load_witness, save_witness, witness_json
 
 __all__ = ["compare", "explain", "run", "search", "verify"]
@@ -50,6 +52,17 @@ def verify(
         Path | None,
         typer.Option(metavar="INPUTS", help="Tell how far these go, too: integers, as for run."),
     ] = None,
+    zero_point: Annotated[
+        int | None,
+        typer.Option(help="Inputs are codes with this zero point, told in all three lowerings."),
+    ] = None,
+    lowering: Annotated[
+        Literal["subtract", "outside", "preload"],
+        typer.Option(help="Where the zero point is subtracted in the layers that are verified."),
+    ] = "subtract",
+    preload: Annotated[
+        bool, typer.Option("--preload", help="Registers start where they have most room.")
+    ] = False,
     witnesses: Annotated[
         Path | None, typer.Option(help="Write the witness of each refuted layer to this folder.")
     ] = None,
@@ -58,7 +71,14 @@ def verify(
 ) -> None:
     """Prove for every layer that no input overflows the register, or show one that does."""
     accumulator = Accumulator(bits, overflow, signed=not unsigned)
-    loaded = load_layers(layers)
+    stored = load_layers(layers)
+    _check_together(zero_point, preload, unsigned, inputs)
+    loaded = each(
+        stored,
+        "lowering",
+        lambda _, layer: _lowered(layer, zero_point, lowering, bits if preload else None),
+        quiet=True,
+    )
     arrays = {} if inputs is None else load_inputs(inputs, loaded)
     reports = each(loaded, "verifying", lambda _, layer: decide(layer, accumulator), quiet=as_json)
     verdict = report.overall(reports)
@@ -69,6 +89,11 @@ def verify(
             "verdict": str(verdict),
             "layers": report.layers_json(loaded, reports),
             "reached": _reached(loaded, arrays, accumulator, quiet=as_json),
+            "lowerings": {
+                name: report.lowerings_json(layer, zero_point, accumulator)
+                for name, layer in stored.items()
+                if zero_point is not None
+            },
         }
     )
     if witnesses is not None:
@@ -83,6 +108,31 @@ def verify(
     else:
         tables.print_report(Console(), content)
     raise typer.Exit(EXIT[verdict])
+
+
+def _check_together(
+    zero_point: int | None, preload: bool, unsigned: bool, inputs: Path | None
+) -> None:
+    """Refuse options of verify that mean nothing together."""
+    if zero_point is not None and (preload or inputs is not None):
+        raise typer.BadParameter(
+            "--zero-point is for codes as they are stored: not with --preload or --inputs"
+        )
+    if preload and unsigned:
+        raise typer.BadParameter("--preload is for registers of both signs: not with --unsigned")
+
+
+def _lowered(
+    layer: IntLayer, zero_point: int | None, lowering: str, preload_bits: int | None
+) -> IntLayer:
+    """The layer as it meets the register: what is summed, and from where."""
+    if zero_point is not None:
+        return lowerings(layer, zero_point)[lowering]
+    if preload_bits is not None:
+        needed = widths(layer).preloaded  # None for a layer whose bias says where it starts
+        if needed is not None and int(needed.max()) <= preload_bits:
+            return preloaded(layer, preload_bits)
+    return layer
 
 
 def _reached(

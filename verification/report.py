@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import accsim
-from accsim.bounds import fold_interval
+from accsim import bounds
 from accsim.errors import AccsimError, ReportError, WitnessError
 from accsim.files import atomically
 from accsim.layer import IntLayer
@@ -24,6 +24,8 @@ from accsim.simulate import Run
 from accsim.spec import Accumulator, bits_to_hold
 from verification.compare import Difference
 from verification.decide import Report, Verdict
+from verification.lowerings import lowerings
+from verification.padding import exact_extremes
 from verification.sums import EDGES, Ends, Sums
 from verification.widths import widths
 from verification.witness import Witness
@@ -37,6 +39,7 @@ __all__ = [
     "digest",
     "ends_json",
     "layers_json",
+    "lowerings_json",
     "overall",
     "plan_json",
     "rails_line",
@@ -166,7 +169,7 @@ def _widths_json(layer: IntLayer, report: Report) -> Json:
     found, accumulator = widths(layer), report.accumulator
     interval = None
     if accumulator.signed:  # the bound is for registers of both signs
-        interval = int(fold_interval(layer.rows, layer.input_spec, accumulator.bits).min())
+        interval = int(bounds.fold_interval(layer.rows, layer.input_spec, accumulator.bits).min())
     return {
         "data_type_bits": found.data_type,
         "l1_bits": _most(found.l1),
@@ -215,6 +218,20 @@ def sums_json(sums: Sums, accumulator: Accumulator, overflowed: int) -> Json:
             for place in np.flatnonzero(sums.spread).tolist()
         ],
     }
+
+
+def lowerings_json(layer: IntLayer, zero_point: int, accumulator: Accumulator) -> Json:
+    """By lowering of a layer whose inputs are codes: what is summed, and what that needs."""
+    found = {}
+    for name, lowered in lowerings(layer, zero_point).items():
+        low, high = exact_extremes(lowered)
+        safe = bool(bounds.fits(low, high, accumulator).all())
+        found[name] = {
+            "verdict": str(Verdict.PROVED if safe else Verdict.REFUTED),
+            "least_bits": int(bounds.bits_per_channel(low, high).max()),
+            "input": str(lowered.input_spec),
+        }
+    return found
 
 
 def rails_line(reached: Json) -> str:

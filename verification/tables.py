@@ -18,6 +18,7 @@ from verification.witness import Witness
 
 __all__ = [
     "comparison_table",
+    "lowerings_table",
     "print_report",
     "reached_table",
     "run_table",
@@ -59,6 +60,8 @@ def print_report(console: Console, report: Json) -> None:
         if reached := report.get("reached"):
             console.print(reached_table(f"{name}: how far the sums go", layers, reached))
             console.print(f"{name}: {rails_line(reached)}\n", markup=False, soft_wrap=True)
+        if found := report.get("lowerings"):
+            console.print(lowerings_table(f"{name}: its zero point in each lowering", found))
         if rows := report.get("sweep"):
             console.print(sweep_table(f"{name}: accuracy in %", {name: rows}))
         if found := report.get("comparison"):
@@ -98,6 +101,20 @@ def reached_table(title: str, layers: Json, reached: Json) -> Table:
         data = ends["data"]
         overflowed = f"{data['overflowed_outputs']} of {data['outputs']}"
         made.add_row(escape(name), str(layers[name]["accumulator"]["bits"]), *cells, overflowed)
+    return made
+
+
+def lowerings_table(title: str, layers: Json) -> Table:
+    """One row per layer: the least bits, and the verdict, of each lowering of its zero point."""
+    names = list(next(iter(layers.values())))
+    made = table(title, "layer", *names)
+    for layer, found in layers.items():
+        cells = [
+            f"{found[name]['least_bits']} [{_STYLE[found[name]['verdict']]}]"
+            f"{found[name]['verdict']}[/]"
+            for name in names
+        ]
+        made.add_row(escape(layer), *cells)
     return made
 
 

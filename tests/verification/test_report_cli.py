@@ -152,3 +152,58 @@ def test_explain_tells_the_worst_order(command, folder):
         end = fold(products, [1] * 4, Accumulator(4, "saturate")).output
         assert told["worst_order"]["simulated"] == end
         assert f"in its worst order the register ends at {end}" in out
+
+
+def test_a_zero_point_is_told_in_three_lowerings(command, folder):
+    """Beside each other; the one that is asked for is verified, and decides the exit code."""
+    layer = IntLayer([[7, 7, 7, -1]], weight_spec=signed(4), input_spec=unsigned(4))
+    layer.save(folder / "codes.npz")
+    words = ("verify", folder / "codes.npz", "--bits", 9, "--zero-point", 5)
+    codes = {}
+    for name in ("subtract", "outside", "preload"):
+        codes[name], out, _ = command(*words, "--lowering", name)
+        told = json.loads(command(*words, "--lowering", name, "--json")[1])
+        assert (
+            told["layers"]["codes"]["least_bits"] == told["lowerings"]["codes"][name]["least_bits"]
+        )
+        assert told["verdict"] == told["lowerings"]["codes"][name]["verdict"]
+    bits = {name: found["least_bits"] for name, found in told["lowerings"]["codes"].items()}
+    assert bits == {"subtract": 9, "outside": 10, "preload": 9}
+    assert codes == {"subtract": 0, "outside": 1, "preload": 0}
+    rows = [" ".join(line.split()) for line in out.splitlines()]
+    assert "codes 9 proved 10 refuted 9 proved" in rows
+    command(*words, "--html", folder / "page.html")
+    assert "The zero point in each lowering" in (folder / "page.html").read_text()
+
+
+def test_a_preload_saves_a_bit(command, folder):
+    """Where a register may start where it likes; a layer whose bias says where is left alone."""
+    layer = IntLayer([[7, 7, 7, -1]], weight_spec=signed(4), input_spec=unsigned(4))
+    layer.save(folder / "one.npz")
+    assert command("verify", folder / "one.npz", "--bits", 9)[0] == 1
+    words = ("verify", folder / "one.npz", "--preload")
+    assert [command(*words, "--bits", bits)[0] for bits in (9, 8)] == [0, 1]
+    started = json.loads(command(*words, "--bits", 9, "--json")[1])["layers"]["one"]
+    assert (started["least_bits"], started["verdict"]) == (9, "proved")
+    IntLayer(
+        layer.weight, weight_spec=layer.weight_spec, input_spec=layer.input_spec, bias=[0]
+    ).save(folder / "two.npz")
+    assert command("verify", folder / "two.npz", "--bits", 9, "--preload")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--zero-point", 1, "--preload"), "Invalid value: --zero-point is for codes as they are stored: not with"
+         " --preload or --inputs"),
+        (("--zero-point", 1, "--inputs", "x.npz"), "Invalid value: --zero-point is for codes as they are stored:"
+         " not with --preload or --inputs"),
+        (("--preload", "--unsigned"), "Invalid value: --preload is for registers of both signs: not with"
+         " --unsigned"),
+        (("--zero-point", 16), "a: zero_point must be an integer from 0 to 15, not 16"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_one_line(command, folder, words, text):
+    """Before anything is verified."""
+    code, out, err = command("verify", folder / "net", "--bits", 8, *words)
+    assert (code, out, err) == (2, "", f"accsim: {text}\n")
