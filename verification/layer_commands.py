@@ -182,7 +182,7 @@ def explain(
     else:
         Console().print(tables.witness_table(witness.name, found))
         print(found)  # noqa: T201
-        if harm:
+        if harm and harm.simulated != found.simulated:
             print(f"in its worst order the register ends at {harm.simulated}")  # noqa: T201
 
 
