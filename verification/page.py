@@ -35,7 +35,7 @@ def page(title: str, reports: Sequence[Json]) -> str:
 
     Raises: ReportError for a report that lacks what it must have, or whose witness does not replay.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 
     made = Environment(
         loader=PackageLoader("verification", "templates"),
@@ -48,7 +48,11 @@ def page(title: str, reports: Sequence[Json]) -> str:
     with complete():
         networks = [_network(report) for report in reports]
         chart = _accuracy_chart(reports)
-        return made.get_template("page.html").render(title=title, networks=networks, chart=chart)
+        try:
+            template = made.get_template("page.html")
+            return template.render(title=title, networks=networks, chart=chart)
+        except UndefinedError as error:
+            raise KeyError(error.message) from None
 
 
 def _percent(share: float) -> str:
@@ -90,6 +94,7 @@ def _network(report: Json) -> Json:
         "witnesses": drawn,
         "more_witnesses": more,
         "comparison": report.get("comparison"),
+        "lowerings": report.get("lowerings"),
     }
 
 

@@ -130,6 +130,22 @@ def test_reports_are_read_as_they_were_written(tmp_path):
     assert read_reports(tmp_path / "two.json") == [one, one]
 
 
+def test_a_page_of_a_report_that_lacks_a_part():
+    """Whether Python or the page's text misses it: one error, never a page with a hole."""
+    for path in (["layers"], ["verdict"], ["digest"], ["layers", "third", "taps"],
+                 ["layers", "third", "channel_bits"], ["reached", "third", "data"],
+                 ["reached", "third", "data", "overflowed_outputs"], ["sweep", 0, "bits"],
+                 ["made"]):  # fmt: skip
+        broken = content()
+        *way, last = path
+        place = broken
+        for key in way:
+            place = place[key]
+        del place[last]
+        with pytest.raises(ReportError, match=r"^a report must have all its parts: "):
+            page("t", [broken])
+
+
 class Checked(HTMLParser):
     """Tags that are closed in order, and whatever a page would load."""
 
