@@ -73,6 +73,10 @@ def test_an_attack_reaches_the_rail_of_the_first_layer():
     assert found.attack.bits == found.proved.bits == 9
     assert found.proved.of_rails(Accumulator(9)) <= 1 < found.proved.of_rails(Accumulator(8))
     assert found.attack.of_rails(Accumulator(9)) > 0.95
+    up, down = int(found.proved.high.argmax()), int(found.proved.low.argmin())
+    assert (up, down) != (0, 0)
+    assert found.attack.high[up] > 0.95 * found.proved.high[up]
+    assert found.attack.low[down] < 0.95 * found.proved.low[down]
 
 
 def test_the_same_seed_reaches_the_same():
