@@ -29,7 +29,7 @@ accuracy: $(READY)  ## every method at every width, five seeds (40 minutes; goes
 guarantee: $(READY)  ## ten thousand quantized layers decided three ways, and broken twins (ten minutes)
 	$(BIN)/python benchmarks/guarantee.py
 
-published-bounds: $(READY)  ## published bounds beside the exact decision on ten million layers (ten minutes)
+published-bounds: $(READY)  ## published bounds beside the exact decision on ten million layers (five minutes)
 	$(BIN)/python benchmarks/published_bounds.py
 
 search-power: $(READY)  ## every seeded bug searched with 20 seeds, and tight instances (half an hour)

@@ -63,7 +63,9 @@ def campaign(layers: int, seed: int, tally: Tally, go_on: Callable[[int], bool])
     """Blocks of layers until so many are counted; `go_on` is told so after each, and may say no."""
     begin, number = time.perf_counter(), 0
     while tally.layers < layers and go_on(tally.layers):
-        examine(draw(seed, number), f"block {number} of seed {seed}", tally)
+        block = draw(seed, number)
+        if len(block.rows):
+            examine(block, f"block {number} of seed {seed}", tally)
         number += 1
         tally.seconds = time.perf_counter() - begin
 
@@ -134,7 +136,6 @@ def budgets_agree(block: Block, least: Array, where: str, tally: Tally) -> None:
     rows, spec = block.rows, block.input_spec
     positive, negative = np.maximum(rows, 0).sum(axis=1), -np.minimum(rows, 0).sum(axis=1)
     norm, asked = positive + negative, np.maximum(2, bounds.l1_bits(rows, spec))
-    tally.kinds["of zeros alone"] += int((norm == 0).sum())
     for bits in range(max(2, int(least.min()) - 1), int(least.max()) + 1):
         near = np.flatnonzero((least == bits) | (least == bits + 1))
         safe = least[near] <= bits
@@ -255,7 +256,7 @@ def main() -> None:
             return not stopped.is_set()
 
         campaign(arguments.layers, arguments.seed, tally, go_on)
-    show(tally, arguments.seed, Console(width=120))
+    show(tally, arguments.seed, Console(width=160))
     if arguments.json:
         arguments.json.write_text(json.dumps(content(tally, arguments.seed), indent=1))
     if tally.errors:

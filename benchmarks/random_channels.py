@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import floor
 
@@ -37,7 +37,15 @@ class Block:
 
 
 def draw(seed: int, number: int) -> Block:
-    """Block I of seed S is always the same one."""
+    """Block I of seed S is always the same one; layers of zeros alone are left out."""
+    block = drawn(seed, number)
+    some = block.rows.any(axis=1)
+    claimed = None if block.claimed is None else block.claimed[some]
+    return replace(block, rows=block.rows[some], claimed=claimed)
+
+
+def drawn(seed: int, number: int) -> Block:
+    """The block with the layers that are zeros."""
     rng = np.random.default_rng([seed, number])
     taps = int(MOST_TAPS ** rng.random())
     count = int(min(LAYERS_AT_A_TIME, max(1, WEIGHTS_AT_A_TIME // taps)))

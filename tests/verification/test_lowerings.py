@@ -142,6 +142,18 @@ def test_preloaded(codes):
         preloaded(layer, least - 1)
 
 
+@pytest.mark.parametrize("span", range(1, 20))
+def test_preloaded_at_powers_of_2(span):
+    """Sums from 0 to span are span + 1 numbers: 2^P - 1 fits P bits, 2^P does not."""
+    layer = IntLayer([[1]], weight_spec=signed(2), input_spec=between(0, span))
+    for bits in range(2, 7):
+        if span < 2**bits:
+            assert preloaded(layer, bits).bias.tolist() == [-(2 ** (bits - 1))]
+        else:
+            with pytest.raises(RangeError):
+                preloaded(layer, bits)
+
+
 def test_preloaded_beside_padding():
     """Inputs 2..5 and padding that adds 0: the start leaves room for what overflows only there."""
     layer = IntLayer([[[[1, -2]]]], weight_spec=signed(3), input_spec=between(2, 5), padding=(0, 1))
