@@ -1,4 +1,4 @@
-"""The plain loops against the oracle; fast also as Python, with the compiler off."""
+"""The plain loops against the oracle: compiled, and the same source as Python."""
 
 from itertools import product
 
@@ -6,14 +6,23 @@ import numpy as np
 import pytest
 
 from accsim import Accumulator, IntLayer, Overflow, between, bounds, signed, unsigned
+from accsim import execute as execution
 from accsim.execute import execute
-from accsim.kernels import portable
+from accsim.kernels import portable as compiled
 from accsim.kernels.portable import BLOCK, CHANNELS, LANES, TAPS
 from accsim.plan import Part, Plan, output_dtype
 from verification import oracle
 from verification.properties import FIELDS, tap_inputs
 
 RNG = np.random.default_rng(5)
+
+
+@pytest.fixture(params=["compiled", "as Python"], autouse=True)
+def portable(request, monkeypatch, uncompiled):
+    """The module under test, which `execute` uses too."""
+    module = compiled if request.param == "compiled" else uncompiled(compiled)
+    monkeypatch.setattr(execution, "portable", module)
+    return module
 
 
 def run(layer, x, register, fields=FIELDS):
@@ -106,7 +115,7 @@ def test_sums_at_the_ends_of_lanes(lane, rule):
         )
 
 
-def test_how_many_tasks():
+def test_how_many_tasks(portable):
     """One for each block of lanes and block of channels of a group, and never none."""
     counted = [
         portable.tasks(positions, channels, groups)
@@ -125,7 +134,7 @@ def test_how_many_tasks():
 
 
 @pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32, np.int64])
-def test_certified_rows(kind):
+def test_certified_rows(portable, kind):
     """The rows that `bounds` decides to be safe, of every kind of weights; or none of them."""
     spec = between(-3, 5)
     rows = np.array(list(product((-7, -1, 0, 2, 6), repeat=3)), kind)
@@ -141,7 +150,7 @@ def test_certified_rows(kind):
             assert 0 < safe.sum() < len(rows)
 
 
-def test_what_is_certified_beyond_32_bits():
+def test_what_is_certified_beyond_32_bits(portable):
     """More of the largest weights of 16 bits than int32 holds the sum of, and of wider ones."""
     most = np.full((1, 2 * BLOCK + 1), -(2**15), np.int16)
     high = 2**15 * (2 * BLOCK + 1)
@@ -153,7 +162,7 @@ def test_what_is_certified_beyond_32_bits():
         assert portable.certified(rows, np.zeros(0, np.int64), *ends, 1).tolist() == [False]
 
 
-def test_sums_of_bytes():
+def test_sums_of_bytes(portable):
     """Of each row, also of more entries than a block."""
     rows = np.full((2, BLOCK + 3), -128, np.int8)
     rows[1] = 127
