@@ -67,6 +67,7 @@ def test_budgets_by_hand():
     for (positive, negative), safe in pairs.items():
         assert budgets.allow(positive, negative) is safe
         assert budgets.allow(np.int8(positive), np.int8(negative)) == safe
+    assert not hasattr(budgets, "__dict__")
     with pytest.raises(FrozenInstanceError):
         budgets.up = 1
 

@@ -169,6 +169,7 @@ def test_a_report_by_hand():
     assert (proved.verdict, proved.unsafe_channels) == (Verdict.PROVED, ())
     assert (proved.witness, proved.wrap_exact) == (None, True)
     assert proved.accumulator is register
+    assert not hasattr(proved, "__dict__")
     with pytest.raises(FrozenInstanceError):
         proved.least_bits = 1
     assert proved != decide(layer, register)  # as arrays have no one answer
