@@ -44,7 +44,8 @@ class Campaign:
     def __init__(self, path: str, output: Path) -> None:
         self.path, self.output = path, output
         self.original = Mutant(path, "", "none", "", "", (ROOT / path).read_text())
-        files = [path, *sorted({test.split("::")[0] for test in TESTS[path]})]
+        tests = {test.split("::")[0] for test in TESTS[path] if test.startswith("tests/")}
+        files = [path, *sorted(tests)]
         texts = b"".join((ROOT / file).read_bytes() for file in files)
         name = path.removesuffix(".py").replace("/", ".")
         self.session = SESSIONS / f"{name}-{hashlib.sha256(texts).hexdigest()[:12]}.sqlite"
