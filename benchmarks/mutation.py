@@ -1,12 +1,12 @@
 """Change the code that decides in every small way that cosmic-ray knows: do the tests notice?
 
-python benchmarks/mutation.py [--only WORD ...] [--fresh] [--json FILE]
+python benchmarks/mutation.py [--only WORD ...] [--fresh] [--sessions FOLDER] [--json FILE]
 
 A mutant is killed if a test of its module fails, or does not end in time. What survives is asked
 for all its outcomes over the module's enumeration (benchmarks/enumerations.py): if they are those
 of the original, and benchmarks/equivalent.toml says why, it is equivalent by this check. Exit code
 1 if any other survives. Goes on where it stopped, with the modules whose text and tests are as
-they were: cosmic-ray's sessions are in .mutation.
+they were: cosmic-ray's sessions are kept in a folder.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 import mutants
 from mutants import ROOT, TESTS, Mutant, mutant_of
 
-SESSIONS = ROOT / ".mutation"
 PATIENCE = 5  # times what the tests take of the original, and
 LEAST = 10.0  # seconds at least, before a mutant counts as one that does not end
 KINDS = ("no program", "killed", "timed out", "annotations", "equivalent", "surviving")
@@ -41,14 +40,14 @@ KINDS = ("no program", "killed", "timed out", "annotations", "equivalent", "surv
 class Campaign:
     """Everything about one module: its session, what the original does, and how long it takes."""
 
-    def __init__(self, path: str, output: Path) -> None:
+    def __init__(self, path: str, sessions: Path, output: Path) -> None:
         self.path, self.output = path, output
         self.original = Mutant(path, "", "none", "", "", (ROOT / path).read_text())
         tests = {test.split("::")[0] for test in TESTS[path] if test.startswith("tests/")}
-        files = [path, *sorted(tests)]
+        files = [path, *sorted(tests), "benchmarks/enumerations.py"]
         texts = b"".join((ROOT / file).read_bytes() for file in files)
         name = path.removesuffix(".py").replace("/", ".")
-        self.session = SESSIONS / f"{name}-{hashlib.sha256(texts).hexdigest()[:12]}.sqlite"
+        self.session = sessions / f"{name}-{hashlib.sha256(texts).hexdigest()[:12]}.sqlite"
         self.limits = {"tests": 600.0, "outcomes": 600.0}
         self.outcomes = ""
 
@@ -90,10 +89,15 @@ class Campaign:
         return WorkResult(WorkerOutcome.NORMAL, kind, TestOutcome.SURVIVED)
 
 
-def campaign(path: str, reasons: dict[tuple[str, ...], str], console: Console) -> Report:
-    """All mutants of a module, those of earlier calls as they were judged then."""
+def campaign(
+    path: str, sessions: Path, reasons: dict[tuple[str, ...], str], *, fresh: bool
+) -> Report:
+    """All mutants of a module; unless `fresh` those of earlier calls as they were judged then."""
+    console = Console(stderr=True)
     with tempfile.TemporaryDirectory() as folder:
-        one = Campaign(path, Path(folder) / "output")
+        one = Campaign(path, sessions, Path(folder) / "output")
+        if fresh:
+            one.session.unlink(missing_ok=True)
         with use_db(one.session, WorkDB.Mode.create) as session:
             if not session.num_work_items:
                 init([Path(path)], session, {})
@@ -150,17 +154,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", default=[""], help="modules with one of these words")
     parser.add_argument("--fresh", action="store_true", help="forget what was judged before")
+    parser.add_argument("--sessions", type=Path, default=ROOT / ".mutation")
     parser.add_argument("--json", type=Path, help="write the counts here")
     arguments = parser.parse_args()
+    sessions, reasons = arguments.sessions.resolve(), mutants.reasons()
+    sessions.mkdir(exist_ok=True)
     os.chdir(ROOT)
-    SESSIONS.mkdir(exist_ok=True)
-    if arguments.fresh:
-        for session in SESSIONS.glob("*.sqlite"):
-            session.unlink()
     mutants.load_all()
-    reasons, progress = mutants.reasons(), Console(stderr=True)
     paths = [path for path in TESTS if any(word in path for word in arguments.only)]
-    reports = {path: campaign(path, reasons, progress) for path in paths}
+    reports = {path: campaign(path, sessions, reasons, fresh=arguments.fresh) for path in paths}
     console = Console(width=140)
     for path, report in reports.items():
         for line, mutant, why in sorted(report.surviving):
