@@ -82,9 +82,9 @@ def load_witness(path: str | os.PathLike[str]) -> Witness:
 
 def _parsed(path: Path) -> dict[str, Any]:
     """The file's members, all of them there and no more."""
+    if path.stat().st_size > _MOST_BYTES:
+        raise WitnessError(f"{path.name} must be a witness, not of over {_MOST_BYTES} bytes")
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise WitnessError(f"{path.name} must be a witness, not of over {_MOST_BYTES} bytes")
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         raise WitnessError(f"{path.name} must be a witness as JSON") from None
