@@ -3,8 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 DEMO := accsim-demo
+COVERED := $(CURDIR)/.coverage-cache
 
-.PHONY: demo test check bench exactness accuracy guarantee published-bounds search-power clean
+.PHONY: demo test check coverage mutation bench exactness accuracy guarantee published-bounds search-power clean
 
 demo: $(READY)  ## train digits to fit a narrow register, prove it, simulate it
 	$(BIN)/accsim demo --out $(DEMO)
@@ -16,6 +17,16 @@ check: $(READY)  ## lint, format, strict types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# With an empty cache of compiled code what emits it runs, too.
+coverage: $(READY)  ## branches of accsim and verification that tests take (kernels as Python; ten minutes)
+	rm -rf .coverage .coverage.* $(COVERED)
+	NUMBA_CACHE_DIR=$(COVERED) $(BIN)/coverage run -m pytest -q -n 2 --dist worksteal
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+mutation: $(READY)  ## small changes to the code that decides: do tests notice? (half an hour; goes on where it stopped)
+	$(BIN)/python benchmarks/mutation.py
 
 bench: $(READY)  ## throughput beside numpy and torch, in one run (bench.json, bench.png)
 	$(BIN)/python benchmarks/throughput.py --json bench.json --plot bench.png
@@ -45,4 +56,4 @@ $(READY): constraints.txt pyproject.toml
 	touch $@
 
 clean:  ## remove what make made
-	rm -rf $(VENV) $(DEMO) accuracy bench.json bench.png
+	rm -rf $(VENV) $(DEMO) $(COVERED) .coverage .coverage.* .mutation accuracy bench.json bench.png

@@ -203,16 +203,15 @@ def fold_interval(weight: object, input_spec: IntSpec, acc_bits: int) -> Any:
     Shapes: as `least_bits`.
     """
     register = Accumulator(integer(acc_bits, "acc_bits", 2, MAX_BITS))
-    array = integer_array(weight, "weight")
+    rows, single = _rows(weight)
     reach = idle_too(input_spec)
-    if array.ndim == 1:
-        return int(fold_interval(array[None], input_spec, acc_bits)[0])
+    beyond = np.array([register.min])  # `_longest` adds as much to sums
     found = []
-    for row in array.reshape(len(array), -1):
-        exact = _exact_dtype(row[None], reach, np.zeros(1, np.int64))
+    for row in rows:
+        exact = _exact_dtype(row[None], reach, beyond)
         least, greatest = tap_products(row.astype(exact), reach)
         found.append(min(_longest(greatest, register.max), _longest(-least, -register.min)))
-    return np.array(found, dtype=np.int64)
+    return found[0] if single else np.array(found, dtype=np.int64)
 
 
 def _longest(products: IntArray, most: int) -> int:
@@ -239,18 +238,24 @@ def magnitude(array: IntArray) -> int:
     return max(-int(array.min()), int(array.max()), 0) if array.size else 0
 
 
+def _rows(weight: object) -> tuple[IntArray, bool]:
+    """The taps of every channel (C, K), and whether it was one channel alone (K,)."""
+    array = integer_array(weight, "weight")
+    if array.ndim not in (1, 2, 4):
+        raise ShapeError(
+            f"weight must be (K,), (C, K) or (O, I, kh, kw), not of shape {array.shape}"
+        )
+    if array.ndim == 1:
+        return array[None], True
+    return array.reshape(len(array), prod(array.shape[1:])), False
+
+
 Pick = Callable[[IntArray, IntArray], tuple[IntArray, IntArray]]
 
 
 def _per_channel(weight: object, input_spec: IntSpec, bias: object, pick: Pick) -> tuple[Any, Any]:
     """`pick` applied to the running extremes of every channel, a block of channels at a time."""
-    array = integer_array(weight, "weight")
-    single = array.ndim == 1
-    if array.ndim not in (1, 2, 4):
-        raise ShapeError(
-            f"weight must be (K,), (C, K) or (O, I, kh, kw), not of shape {array.shape}"
-        )
-    rows = array[None] if single else array.reshape(len(array), prod(array.shape[1:]))
+    rows, single = _rows(weight)
     start = integer_array(0 if bias is None else bias, "bias")
     if start.shape not in ((), (len(rows),)):
         raise ShapeError(

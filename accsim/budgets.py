@@ -73,7 +73,7 @@ class SignBudgets:
     def allow(self, positive: Any, negative: Any) -> Any:
         """Whether these α and |β| are safe: integers, or arrays (of floats: exact ones)."""
         if isinstance(positive, np.ndarray | np.generic):  # whose own products could wrap
-            positive, negative = np.asarray(positive, object), np.asarray(negative, object)
+            positive, negative = (np.asarray(n).astype(object) for n in (positive, negative))
         return (self.up * positive + self.down * negative <= self.high) & (
             self.down * positive + self.up * negative <= self.low
         )

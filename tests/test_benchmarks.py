@@ -222,3 +222,26 @@ if __name__ == "__main__":
     runs.write_text("".join(text[:3]) + text[3][:40])
     assert lines() == "4 1\n"
     assert len(runs.read_text().splitlines()) == 5
+
+
+MUTATION = """
+import sys
+sys.path.insert(0, "benchmarks")
+import mutants, mutation
+mutants.TESTS["verification/decide.py"] = ["tests/test_signatures.py"]
+sys.argv[1:] = ["--only", "decide", "--sessions", sys.argv[1]]
+mutation.main()
+"""
+
+
+def test_mutation(tmp_path):
+    """Every mutant of a small module is killed; by a test that sees little they are not."""
+    made = tmp_path / "counts.json"
+    words = ("--only", "decide", "--sessions", tmp_path, "--json", made)
+    for _ in range(2):  # once more from the session
+        run("mutation.py", *words)
+        assert json.loads(made.read_text()) == {"verification/decide.py": {"killed": 12}}
+    code = [sys.executable, "-c", MUTATION, tmp_path]
+    done = subprocess.run(code, cwd=FOLDER.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.count("(differs)\n  - ") > 5

@@ -82,14 +82,12 @@ def digest(content: Json) -> str:
 def read_reports(path: Path) -> list[Json]:
     """The reports in a file: one of `sealed`, or all those under "networks".
 
-    Raises: ReportError for a file that is none, of another schema, or changed since.
+    Raises: ReportError for a file that is none, of another schema, or changed since; OSError.
     """
+    if path.stat().st_size > _MOST_BYTES:
+        raise ReportError(f"{path.name} must be a report, not of over {_MOST_BYTES} bytes")
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ReportError(f"{path.name} must be a report, not of over {_MOST_BYTES} bytes")
         content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ReportError(f"{path.name} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise ReportError(f"{path.name} must be a report as JSON") from None
     networks = content.get("networks") if isinstance(content, dict) else None

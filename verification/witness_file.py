@@ -90,9 +90,9 @@ def replayed(content: Any, name: str) -> Witness:
 
 def _parsed(path: Path) -> Any:
     """The JSON in the file."""
+    if path.stat().st_size > _MOST_BYTES:
+        raise WitnessError(f"{path.name} must be a witness, not of over {_MOST_BYTES} bytes")
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise WitnessError(f"{path.name} must be a witness, not of over {_MOST_BYTES} bytes")
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         raise WitnessError(f"{path.name} must be a witness as JSON") from None

@@ -1,11 +1,13 @@
 """The definition, by hand and against the oracle."""
 
+from dataclasses import FrozenInstanceError
 from itertools import product
 
 import pytest
 
 from accsim import Accumulator, Overflow, arith
 from accsim.arith import Fold
+from accsim.errors import ShapeError
 from verification import oracle
 
 
@@ -40,9 +42,37 @@ def test_equals_the_oracle(bits, rule, signed):
         for bias in (register.min, 0, register.max):
             fold = arith.fold(products, [1, 1, 1], register, bias=bias)
             answer = oracle.run(products, bits, rule.value, signed=signed, bias=bias)
-            assert [getattr(fold, n) for n in Fold.__slots__] == [
-                getattr(answer, n) for n in Fold.__slots__
-            ]
+            assert fields(fold) == fields(answer)
+
+
+def fields(answer):
+    """Either one's five numbers."""
+    return [getattr(answer, name) for name in Fold.__slots__]
+
+
+@pytest.mark.parametrize("rule", list(Overflow))
+def test_products_are_of_weights_and_inputs(rule):
+    """Two weights and two inputs from -3 to 3 each, from 0 on; and 300 of them at once."""
+    register = Accumulator(4, rule)
+    for numbers in product(range(-3, 4), repeat=4):
+        fold = arith.fold(numbers[:2], numbers[2:], register)
+        assert fields(fold) == fields(oracle.dot(numbers[:2], numbers[2:], 4, rule.value))
+    many = [k % 7 - 3 for k in range(300)]
+    fold = arith.fold(many, many[::-1], register)
+    assert fields(fold) == fields(oracle.dot(many, many[::-1], 4, rule.value))
+
+
+@pytest.mark.parametrize(("weights", "inputs"), [([1, 2], [1]), ([1], [1, 2]), ([], [0])])
+def test_lengths_must_agree(weights, inputs):
+    """Neither side is cut."""
+    with pytest.raises(ShapeError, match=f"not {len(weights)} and {len(inputs)}$"):
+        arith.fold(weights, inputs, Accumulator(4))
+
+
+def test_an_answer_cannot_change():
+    """It is frozen."""
+    with pytest.raises(FrozenInstanceError):
+        arith.fold([], [], Accumulator(4)).output = 1
 
 
 @pytest.mark.parametrize("bits", [2, 5, 62])

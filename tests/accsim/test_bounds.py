@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from accsim import Accumulator, between, bounds, signed, unsigned
-from accsim.errors import RangeError, SpecError
+from accsim.errors import RangeError, ShapeError, SpecError
 
 SPECS = [unsigned(1), unsigned(2), signed(1), signed(2), signed(3, narrow=True),
          between(2, 4), between(-4, -2), between(1, 1), between(0, 0)]  # fmt: skip
@@ -248,4 +248,57 @@ def test_fold_intervals(spec, bits):
         assert bounds.fold_interval(row, spec, bits) == interval
     huge = [2**30, -(2**30)] * 3  # beyond int64 with these inputs
     assert bounds.fold_interval(huge, between(-(2**40), 2**40), 62) == 0
+    large = [2**30 + 2**27] * 7  # sums just inside int64
+    assert bounds.fold_interval(large, unsigned(30), 62) == 1
+    assert bounds.fold_interval(np.negative(large), unsigned(30), 62) == 1
     assert bounds.fold_interval(np.zeros(0, int), spec, bits) == 0
+
+
+def test_what_bounds_take():
+    """Numbers of taps and of bits at both ends, and one beyond."""
+    assert bounds.data_type_bits(2**40, signed(1), unsigned(1)) == 41
+    for k in (-1, 2**40 + 1):
+        with pytest.raises(SpecError, match=f"^k must be an integer from 0 to {2**40}, not {k}$"):
+            bounds.data_type_bits(k, signed(4), signed(4))
+    for bound in (bounds.preload, bounds.fold_interval):
+        assert bound([0, 0], unsigned(1), 2) == {bounds.preload: -2, bounds.fold_interval: 2}[bound]
+        bound([0, 0], unsigned(1), 62)
+        for bits in (1, 63):
+            with pytest.raises(SpecError, match=r"^acc_bits must be an integer from 2 to 62, not"):
+                bound([0], unsigned(1), bits)
+
+
+@pytest.mark.parametrize("shape", [(), (1, 1, 1), (1,) * 5])
+def test_weights_of_other_shapes(shape):
+    """A row, rows, or kernels of two dimensions."""
+    weight = np.ones(shape, int)
+    for bound in (bounds.extremes, lambda *layer: bounds.fold_interval(*layer, 8)):
+        with pytest.raises(ShapeError, match=r"^weight must be "):
+            bound(weight, unsigned(4))
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (2, 1), (1, 2)])
+def test_a_bias_of_another_shape(shape):
+    """One entry per channel."""
+    with pytest.raises(ShapeError, match=r"^bias must have one entry per channel, 2, not shape"):
+        bounds.extremes([[1], [1]], unsigned(4), bias=np.ones(shape, int))
+
+
+def test_rows_of_nothing():
+    """No channels give no results, no taps the start alone."""
+    for found in (bounds.extremes, bounds.running_extremes):
+        assert [side.tolist() for side in found(np.zeros((0, 3), int), signed(4))] == [[], []]
+        rows = found(np.zeros((2, 0), int), signed(4), bias=[3, -4])
+        assert [side.tolist() for side in rows] == [[3, -4], [3, -4]]
+    assert bounds.preloaded_bits(np.zeros((0, 3), int), signed(4)).tolist() == []
+    assert bounds.preload(np.zeros((0, 3), int), signed(4), 2).tolist() == []
+    assert bounds.fold_interval(np.zeros((0, 3), int), signed(4), 2).tolist() == []
+
+
+@pytest.mark.parametrize(("most", "kind"), [(2**63 - 1, np.int64), (2**63, object)])
+def test_results_leave_int64_when_they_must(most, kind):
+    """The largest sum that int64 holds, and one more."""
+    row, start = [[2**31, 2**31]], most - 2**32 * (2**31 - 1)
+    low, high = bounds.extremes(row, unsigned(31), bias=[start])
+    assert (low.dtype, high.dtype) == (kind, kind)
+    assert (int(low[0]), int(high[0])) == (start, most)

@@ -19,6 +19,7 @@ from accsim import (
     Overflow,
     between,
     conv2d,
+    execute,
     launch,
     linear,
     pack,
@@ -235,8 +236,11 @@ def test_host_limit(lane, beyond, rule):
 
 @pytest.mark.parametrize("rule", list(Overflow))
 @pytest.mark.parametrize("bits", [12, 20, 60])
-def test_any_number_of_threads(bits, rule):
+def test_any_number_of_threads(bits, rule, monkeypatch):
     """Several threads share a call and give the same run; convolutions too."""
+    asked, share = [], execute.share
+    monkeypatch.setattr(execute, "SMALL", 0)  # else one thread does calls of this size
+    monkeypatch.setattr(execute, "share", lambda n, *task: asked.append(n) or share(n, *task))
     layer, x, register = case(700, 70, 65, bits, rule, bias=True)
     conv = IntLayer(RNG.integers(-8, 8, (12, 9, 3, 3)), weight_spec=signed(4), input_spec=signed(4))
     images = RNG.integers(-8, 8, (8, 9, 21, 19))
@@ -244,6 +248,7 @@ def test_any_number_of_threads(bits, rule):
         first, second = (simulate(one, inputs_of_it, register, threads=n) for n in (1, 2))
         for field in FIELDS:
             np.testing.assert_array_equal(getattr(first, field), getattr(second, field))
+    assert 2 in asked
 
 
 def test_threads_are_those_of_numba():

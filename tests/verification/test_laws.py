@@ -56,8 +56,18 @@ def test_the_words_are_kept_apart():
         law = replace(LAWS[0], statement=lambda _, claim=claim: [claim])
         outcome = prove(law, seconds=0.2)
         assert (outcome.decision, outcome.claims, outcome.values) == (decision, 1, {})
+        assert str(outcome.decision) == decision.value
     last = replace(LAWS[2], statement=lambda z3: [*LAWS[3].statement(z3), LAWS[2].twin(z3)])
     assert (prove(last).decision, prove(last).claims) == (Decision.REFUTED, 123)
+
+
+def test_exceptions_are_plain_values():
+    """Integers, signed bits, fractions and truth values, each as Python's own."""
+    n, half, bits, truth = z3.Int("n"), z3.Real("half"), z3.BitVec("bits", 4), z3.Bool("truth")
+    found = z3.And(n == -3, half == z3.Q(-1, 2), bits == 9, truth)
+    outcome = refute(replace(LAWS[0], twin=lambda _: Claim(z3.BoolVal(True), z3.Not(found))))
+    values = {"n": -3, "half": Fraction(-1, 2), "bits": -7, "truth": True}
+    assert (outcome.decision, outcome.values) == (Decision.REFUTED, values)
     nothing = replace(LAWS[0], statement=lambda _: [])
     assert prove(nothing).decision is Decision.UNKNOWN
 

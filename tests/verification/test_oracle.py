@@ -127,8 +127,9 @@ def test_dot_passes_the_register_on() -> None:
 
 
 def test_answer_cannot_change() -> None:
-    """An answer is frozen."""
+    """An answer is frozen, and holds nothing else."""
     answer = oracle.run([], 4, "wrap")
+    assert not hasattr(answer, "__dict__")
     with pytest.raises(FrozenInstanceError):
         answer.output = 1  # type: ignore[misc]
 

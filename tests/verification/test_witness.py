@@ -15,6 +15,7 @@ from accsim.errors import SpecError, WitnessError
 from verification import Verdict, assert_safe, decide, load_witness, oracle, save_witness
 from verification.order import worst_order
 from verification.widths import widths
+from verification.witness import find_witness
 
 
 def refuted(**how):
@@ -26,6 +27,13 @@ def refuted(**how):
         **how,
     )
     return decide(layer, Accumulator(7, "saturate")).witness
+
+
+def test_a_layer_that_is_safe_has_no_witness():
+    """None of its channels passes a rail, whichever comes nearest."""
+    layer = IntLayer([[1, 1], [-1, 0]], weight_spec=signed(2), input_spec=unsigned(2))
+    assert find_witness(layer, Accumulator(4)) is None
+    assert find_witness(layer, Accumulator(3)).channel == 0
 
 
 def test_the_trajectory_is_the_register_step_by_step():
@@ -103,6 +111,14 @@ def test_a_file_edited_by_hand_is_refused(tmp_path, change, text):
     with pytest.raises(WitnessError) as caught:
         load_witness(path)
     assert str(caught.value) == text
+
+
+def test_a_file_too_large_to_read(tmp_path):
+    """It is refused by its size."""
+    with (tmp_path / "w.json").open("wb") as vast:
+        vast.truncate(2**28 + 1)  # which takes no room on the disk
+    with pytest.raises(WitnessError, match=r"^w.json must be a witness, not of over 268435456 b"):
+        load_witness(tmp_path / "w.json")
 
 
 @pytest.mark.parametrize("content", ["", "[", "[]", "7", "[" * 100_000], ids=range(5))
