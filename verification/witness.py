@@ -240,11 +240,25 @@ def _minimal(
 def _one_nearer(
     row: list[int], x: list[int], bias: int, accumulator: Accumulator, idle: int
 ) -> list[int] | None:
-    """The input with one entry nearer to 0 that still overflows, if there is one."""
+    """The input with one entry nearer to 0 that still overflows, if there is one.
+
+    An entry moves all sums from its own on alike, so their extremes tell whether one is outside.
+    """
+    sums = _sums(row, x, bias)
+    highest, lowest = (list(accumulate(reversed(sums), pick))[::-1] for pick in (max, min))
     for k, value in enumerate(x):
         if value != idle:
             for nearer in (idle, value + (1 if value < idle else -1)):
-                tried = [*x[:k], nearer, *x[k + 1 :]]
-                if _first_outside(row, tried, bias, accumulator) < len(row):
-                    return tried
+                moved = row[k] * (nearer - value)
+                if highest[k] + moved > accumulator.max or lowest[k] + moved < accumulator.min:
+                    return [*x[:k], nearer, *x[k + 1 :]]
+        if not accumulator.min <= sums[k] <= accumulator.max:  # whatever comes after
+            return next(
+                (
+                    [*x[:j], idle, *x[j + 1 :]]
+                    for j in range(k + 1, len(x))
+                    if x[j] != idle
+                ),
+                None,
+            )
     return None
