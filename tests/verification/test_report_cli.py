@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from accsim import Accumulator, IntLayer, between, signed, simulate, unsigned
+from verification import report
 from verification.report import digest
 
 SAFE = IntLayer([[1, -1], [2, 0]], weight_spec=signed(4), input_spec=unsigned(4))
@@ -65,7 +66,7 @@ def test_a_report_is_shown_again(command, folder):
     assert command("report", folder / "p.json")[0] == 0
 
 
-def test_a_changed_report_is_refused(command, folder):
+def test_a_changed_report_is_refused(command, folder, monkeypatch):
     """Another schema, another number, no report at all, one that lacks a part: a line each."""
     told = json.loads(command("verify", folder / "net", "--bits", 7, "--json")[1])
     path = folder / "r.json"
@@ -79,6 +80,9 @@ def test_a_changed_report_is_refused(command, folder):
         return err[len("accsim: ") : -1]
 
     assert refusal("{") == "r.json must be a report as JSON"
+    monkeypatch.setattr(report, "_MOST_BYTES", 10)
+    assert refusal('"not too little"') == "r.json must be a report, not of over 10 bytes"
+    monkeypatch.undo()
     for other in ("[]", "3", "{}", '{"networks": {}}', '{"networks": {"a": 5}}'):
         assert refusal(other) == "r.json must be of schema accsim.report/1, not None"
     text = refusal(json.dumps(told | {"schema": "accsim.report/2"}))
@@ -107,7 +111,7 @@ def test_a_changed_report_is_refused(command, folder):
         text == "a report must have all its parts: ValueError(\"'perhaps' is not a valid Verdict\")"
     )
     code, _, err = command("report", folder / "absent.json")
-    assert (code, err) == (2, "accsim: absent.json cannot be read: No such file or directory\n")
+    assert (code, err) == (2, f"accsim: No such file or directory: {folder / 'absent.json'}\n")
 
 
 def test_two_registers_are_compared(command, folder):
