@@ -47,7 +47,8 @@ def print_demo(console: Console, content: Json, out: Path) -> None:
 def _overflow_table(content: Json) -> Table:
     networks = content["networks"]
     made = tables.table(
-        f"Outputs that overflowed on the test images, {content['bits']}-bit register, wrap",
+        f"Outputs that overflowed on the test images, {content['bits']}-bit register, wrap, each"
+        " layer on what those before made of them",
         "layer",
         *networks,
     )

@@ -57,11 +57,12 @@ def verify(
         typer.Option(help="Inputs are codes with this zero point, told in all three lowerings."),
     ] = None,
     lowering: Annotated[
-        Literal["subtract", "outside", "preload"],
-        typer.Option(help="Where the zero point is subtracted in the layers that are verified."),
-    ] = "subtract",
+        Literal["subtract", "outside", "preload"] | None,
+        typer.Option(help="Which of them is verified; subtract if not given."),
+    ] = None,
     preload: Annotated[
-        bool, typer.Option("--preload", help="Registers start where they have most room.")
+        bool,
+        typer.Option("--preload", help="Start each register where all its sums fit, if anywhere."),
     ] = False,
     witnesses: Annotated[
         Path | None, typer.Option(help="Write the witness of each refuted layer to this folder.")
@@ -72,15 +73,21 @@ def verify(
     """Prove for every layer that no input overflows the register, or show one that does."""
     accumulator = Accumulator(bits, overflow, signed=not unsigned)
     stored = load_layers(layers)
-    _check_together(zero_point, preload, unsigned, inputs)
-    loaded = each(
-        stored,
-        "lowering",
-        lambda _, layer: _lowered(layer, zero_point, lowering, bits if preload else None),
-        quiet=True,
+    _check_together(zero_point, lowering, preload, unsigned, inputs, html)
+    loaded = stored
+    if zero_point is not None:
+        where = lowering or "subtract"
+        loaded = each(stored, "", lambda _, layer: lowerings(layer, zero_point)[where], quiet=True)
+    started = (
+        each(loaded, "", lambda _, layer: _started(layer, bits), quiet=True) if preload else {}
     )
     arrays = {} if inputs is None else load_inputs(inputs, loaded)
-    reports = each(loaded, "verifying", lambda _, layer: decide(layer, accumulator), quiet=as_json)
+    reports = each(
+        loaded,
+        "verifying",
+        lambda name, layer: decide(started.get(name) or layer, accumulator),
+        quiet=as_json,
+    )
     verdict = report.overall(reports)
     content = report.sealed(
         {
@@ -94,13 +101,19 @@ def verify(
                 for name, layer in stored.items()
                 if zero_point is not None
             },
+            "preloads": {
+                name: None if layer is None else np.asarray(layer.bias).tolist()
+                for name, layer in started.items()
+            },
         }
     )
     if witnesses is not None:
         witnesses.mkdir(parents=True, exist_ok=True)
         for name, found in reports.items():
+            path = witnesses / f"{name}.json"
+            path.unlink(missing_ok=True)  # of another register, perhaps, in which it was refuted
             if found.witness:
-                save_witness(found.witness, witnesses / f"{name}.json")
+                save_witness(found.witness, path)
     if html is not None:
         write_page(html, f"{layers.name}, {accumulator}", [content])
     if as_json:
@@ -111,28 +124,32 @@ def verify(
 
 
 def _check_together(
-    zero_point: int | None, preload: bool, unsigned: bool, inputs: Path | None
+    zero_point: int | None,
+    lowering: str | None,
+    preload: bool,
+    unsigned: bool,
+    inputs: Path | None,
+    html: Path | None,
 ) -> None:
     """Refuse options of verify that mean nothing together."""
+    if zero_point is None and lowering is not None:
+        raise typer.BadParameter("--lowering is of a zero point: only with --zero-point")
     if zero_point is not None and (preload or inputs is not None):
         raise typer.BadParameter(
             "--zero-point is for codes as they are stored: not with --preload or --inputs"
         )
-    if preload and unsigned:
-        raise typer.BadParameter("--preload is for registers of both signs: not with --unsigned")
+    if preload and (unsigned or inputs is not None or html is not None):
+        raise typer.BadParameter(
+            "--preload is for registers of both signs, and their proof alone: not with --unsigned,"
+            " --inputs or --html"
+        )
 
 
-def _lowered(
-    layer: IntLayer, zero_point: int | None, lowering: str, preload_bits: int | None
-) -> IntLayer:
-    """The layer as it meets the register: what is summed, and from where."""
-    if zero_point is not None:
-        return lowerings(layer, zero_point)[lowering]
-    if preload_bits is not None:
-        needed = widths(layer).preloaded  # None for a layer whose bias says where it starts
-        if needed is not None and int(needed.max()) <= preload_bits:
-            return preloaded(layer, preload_bits)
-    return layer
+def _started(layer: IntLayer, bits: int) -> IntLayer | None:
+    """The layer whose registers start where all their sums fit, if there is such a start."""
+    needed = widths(layer).preloaded  # None for a layer whose bias says where it starts
+    fits = needed is not None and int(needed.max()) <= bits
+    return preloaded(layer, bits) if fits else None
 
 
 def _reached(
@@ -174,6 +191,8 @@ def explain(
     found = load_witness(witness)
     harm = worst_harm(found)
     if plot is not None:
+        if plot.suffix.lower() != ".png":
+            raise typer.BadParameter(f"--plot must be a .png file, not {plot}")
         trajectory_plot(plot, found)
     if as_json:
         exact, register = found.trajectory()

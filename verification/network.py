@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import Progress
 
+from accsim.errors import ShapeError, SpecError
 from accsim.extras import require
 from accsim.spec import Accumulator, Overflow
 from verification.compare import Comparison, compare
@@ -54,14 +55,20 @@ def network_report(
 
     x (B, ...) are inputs of the network, y (B,) their classes.
     `widths`: of the registers that accuracy is told for. `compared`: two registers for the whole
-    network. `steps`, `seed`: as `reach`. `told` is given what is being done, and how far it is.
+    network. `steps` (of each climb of the attack), `seed`: as `reach`. `told` is given what is
+    being done, and how far it is.
 
-    Raises: as `decide` and `a2qplus.to_integer`.
+    Raises: SpecError without a register for each layer, ShapeError for x and y of other lengths;
+    as `decide` and `a2qplus.to_integer`.
     """
     require("torch", extra="train", purpose="the report of a network")
     from a2qplus import to_layers
 
     layers = to_layers(model)
+    if missing := [layer for layer in layers if layer not in registers]:
+        raise SpecError(f"registers must have one for each layer, and lack {', '.join(missing)}")
+    if len(x) != len(y):
+        raise ShapeError(f"x and y must have one length, not {len(x)} and {len(y)}")
     reports = {layer: decide(layers[layer], registers[layer]) for layer in layers}
     names = list(layers)
 

@@ -20,6 +20,7 @@ __all__ = ["page", "write_page"]
 
 _DRAWN = 8  # witnesses of a network that get a picture
 _COLUMNS = 20  # widths in a heat map
+_KINDS = ("data", "attack", "proved")
 _SIDE = 16  # parts of the band on each side of 0
 
 
@@ -84,6 +85,9 @@ def _network(report: Json) -> Json:
         "data_type_bits": max(layer["data_type_bits"] for layer in layers.values()),
         "registers": registers_of(layers),
         "reached": {name: _reach(ends, layers[name]) for name, ends in reached.items()},
+        "kinds": [kind for kind in _KINDS if all(kind in ends for ends in reached.values())],
+        "attacked": any("attack" in ends for ends in reached.values()),
+        "signed": all(layer["accumulator"]["signed"] for layer in layers.values()),
         "rails": rails_line(reached) if reached else "",
         "widths": _widths(layers),
         "channels": {name: list(_channel_heat(layer, layers)) for name, layer in layers.items()},
@@ -141,7 +145,7 @@ def _output_heat(data: Json, layer: Json, layers: Json) -> Iterator[_Cell]:
 def _reach(ends: Json, layer: Json) -> Json:
     """The strip of where the sums of the data lie, and the spans of data, attack and proof."""
     register = Accumulator(**layer["accumulator"])
-    kinds = [kind for kind in ("data", "attack", "proved") if kind in ends]
+    kinds = [kind for kind in _KINDS if kind in ends]
     return {
         "ends": {kind: ends[kind] for kind in kinds},
         "spans": {kind: _span(ends[kind], register) for kind in kinds},
@@ -150,12 +154,13 @@ def _reach(ends: Json, layer: Json) -> Json:
     }
 
 
-def _span(ends: Json, register: Accumulator) -> tuple[float, float, bool]:
-    """From where to where of the band, each from 0 to 1, and whether it goes beyond."""
+def _span(ends: Json, register: Accumulator) -> tuple[float, float, bool, bool]:
+    """From where to where of the band, each from 0 to 1; whether it goes below, and above."""
     size = register.max - register.min + 1
     low, high = ((ends[end] - register.min) / size for end in ("low", "high"))
-    beyond = ends["low"] < register.min or ends["high"] > register.max
-    return max(0.0, low), min(1.0, high + 1 / size), beyond
+    below, above = ends["low"] < register.min, ends["high"] > register.max
+    low, high = min(max(0.0, low), 1.0), min(max(0.0, high + 1 / size), 1.0)
+    return low, high, below, above
 
 
 def _strip(spread: list[list[int]], register: Accumulator) -> list[_Cell]:

@@ -16,6 +16,7 @@ import numpy as np
 
 import accsim
 from accsim import bounds
+from accsim._check import integer
 from accsim.errors import AccsimError, ReportError, WitnessError
 from accsim.files import atomically
 from accsim.layer import IntLayer
@@ -57,6 +58,7 @@ Json = dict[str, Any]
 
 SCHEMA = "accsim.report/1"
 _MOST_BYTES = 2**28
+_SIZES = ("taps", "channels", "weights", "data_type_bits", "least_bits")
 _UNDIGESTED = ("digest", "made", "name")
 
 
@@ -102,14 +104,30 @@ def read_reports(path: Path) -> list[Json]:
                 f" that of its content {found!r}"
             )
         with complete():
-            Verdict(report["verdict"])
-            report["name"], report["layers"]
+            _check_consistent(report)
     return reports
+
+
+def _check_consistent(report: Json) -> None:
+    """Raise unless the verdicts agree, witnesses are where they belong, and sizes are sizes."""
+    report["name"]
+    layers = report["layers"]
+    verdicts = {Verdict(layer["verdict"]) for layer in layers.values()}
+    if Verdict(report["verdict"]) is not _worst(verdicts):
+        raise ReportError(f"a report must be {_worst(verdicts)} if its layers are")
+    for name, layer in layers.items():
+        if (layer["verdict"] == "refuted") != bool(layer["witness"]):
+            raise ReportError(f"layer {name!r} must have a witness if refuted, and only then")
+        for key in _SIZES:
+            integer(layer[key], f"{key} of layer {name!r}", 0, 2**62)
 
 
 def overall(reports: Mapping[str, Report]) -> Verdict:
     """The network's verdict: refuted if any layer is, proved only if all are."""
-    verdicts = {report.verdict for report in reports.values()}
+    return _worst({report.verdict for report in reports.values()})
+
+
+def _worst(verdicts: set[Verdict]) -> Verdict:
     order = (Verdict.REFUTED, Verdict.UNDECIDED, Verdict.PROVED)
     return next(verdict for verdict in order if verdict in verdicts)
 
@@ -138,7 +156,16 @@ def complete() -> Iterator[None]:
         raise
     except WitnessError as error:
         raise ReportError(f"a report must hold witnesses that replay: {error}") from None
-    except (AccsimError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except AccsimError as error:
+        raise ReportError(f"a report must be as it was written: {error}") from None
+    except (
+        AttributeError,
+        LookupError,
+        OverflowError,
+        StopIteration,
+        TypeError,
+        ValueError,
+    ) as error:
         raise ReportError(f"a report must have all its parts: {error!r}") from None
 
 
@@ -172,12 +199,12 @@ def _widths_json(layer: IntLayer, report: Report) -> Json:
         "data_type_bits": found.data_type,
         "l1_bits": _most(found.l1),
         "zero_centered_bits": _most(found.zero_centered),
-        "least_bits": report.least_bits,
+        "least_bits": _most(found.every_step),
         "final_bits": _most(found.final),
         "any_order_bits": _most(found.any_order),
         "preloaded_bits": _most(found.preloaded),
         "fold_interval": interval,
-        "channel_bits": report.channel_bits.tolist(),
+        "channel_bits": found.every_step.tolist(),
         "channel_final_bits": found.final.tolist(),
         "channel_any_order_bits": found.any_order.tolist(),
     }

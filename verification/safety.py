@@ -28,7 +28,10 @@ def assert_safe(layer_or_model: Any, accumulator: Accumulator) -> None:
     >>> layer = IntLayer([[7, -7, 7]], weight_spec=signed(4), input_spec=unsigned(4))
     >>> assert_safe(layer, Accumulator(9))
     """
-    for name, layer in _layers(layer_or_model).items():
+    layers = _layers(layer_or_model)
+    if not layers:
+        raise SpecError("assert_safe must have at least one layer")
+    for name, layer in layers.items():
         report = decide(layer, accumulator)
         if report.witness is not None:
             raise AssertionError(_text(name, layer, report, report.witness))

@@ -42,11 +42,16 @@ class Ends:
         return bits_to_hold(int(self.low.min()), int(self.high.max()))
 
     def of_rails(self, accumulator: Accumulator) -> float:
-        """How far they go toward a rail: 1 on it, more beyond."""
-        return max(
-            int(self.high.max()) / accumulator.max if accumulator.max else 0.0,
-            int(self.low.min()) / accumulator.min if accumulator.min else 0.0,
-        )
+        """How far they go toward a rail: 1 on it, more beyond.
+
+        Below 0, where a register without a sign ends, beyond by as much of its range.
+        """
+        low, high = int(self.low.min()), int(self.high.max())
+        if accumulator.signed:
+            down = low / accumulator.min
+        else:
+            down = 1 - low / accumulator.max if low < 0 else 0.0
+        return max(high / accumulator.max, down)
 
     def joined(self, other: Ends) -> Ends:
         """Of both together."""

@@ -42,6 +42,7 @@ def table(title: str, *columns: str) -> Table:
         title_style="bold",
         collapse_padding=True,
         pad_edge=False,
+        caption_justify="left",
     )
     for index, column in enumerate(columns):
         made.add_column(column, justify="right" if index else "left")
@@ -56,7 +57,12 @@ def print_report(console: Console, report: Json) -> None:
     with complete():
         name, layers = report["name"], report["layers"]
         witnesses = witnesses_of(layers)
-        console.print(verdict_table(f"{name}, {registers_of(layers)}", layers))
+        preloads = report.get("preloads") or {}
+        how = ", preloaded where a start fits" if preloads else ""
+        console.print(verdict_table(f"{name}, {registers_of(layers)}{how}", layers))
+        for layer, starts in preloads.items():
+            start = "no start" if starts is None else f"started from {min(starts)} to {max(starts)}"
+            print(f"{layer}: {start}")  # noqa: T201
         if reached := report.get("reached"):
             console.print(reached_table(f"{name}: how far the sums go", layers, reached))
             console.print(f"{name}: {rails_line(reached)}\n", markup=False, soft_wrap=True)
@@ -79,6 +85,10 @@ def verdict_table(title: str, layers: Json) -> Table:
     """
     columns = ("types", "A2Q", "least", "preloaded", "run", "verdict")
     made = table(title, "layer", "taps", "input", "weight", *columns)
+    made.caption = (
+        "bits that the types, the bound of A2Q, and all inputs need (least), also from the best\n"
+        "start (preloaded); run: so many taps never overflow an empty register"
+    )
     made.columns[-1].min_width = max(len(verdict) for verdict in Verdict)  # never cut off
     for name, layer in layers.items():
         bits = [layer[key] for key in ("data_type_bits", "l1_bits", "least_bits", "preloaded_bits")]
@@ -92,10 +102,10 @@ def verdict_table(title: str, layers: Json) -> Table:
 def reached_table(title: str, layers: Json, reached: Json) -> Table:
     """One row per layer: how far data, an attack and the proof go, in bits and toward the rails.
 
-    100 % is the rail. "overflowed" counts the outputs of the data.
+    100 % is the rail. "overflow": of how many outputs the data do, each layer on exact inputs.
     """
     kinds = [kind for kind in ("data", "attack", "proved") if kind in next(iter(reached.values()))]
-    made = table(title, "layer", "register", *kinds, "overflowed")
+    made = table(title, "layer", "register", *kinds, "overflow")
     for name, ends in reached.items():
         cells = [f"{ends[kind]['bits']} ({100 * ends[kind]['of_rail']:.0f} %)" for kind in kinds]
         data = ends["data"]

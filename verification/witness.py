@@ -254,11 +254,7 @@ def _one_nearer(
                     return [*x[:k], nearer, *x[k + 1 :]]
         if not accumulator.min <= sums[k] <= accumulator.max:  # whatever comes after
             return next(
-                (
-                    [*x[:j], idle, *x[j + 1 :]]
-                    for j in range(k + 1, len(x))
-                    if x[j] != idle
-                ),
+                ([*x[:j], idle, *x[j + 1 :]] for j in range(k + 1, len(x)) if x[j] != idle),
                 None,
             )
     return None

@@ -3,12 +3,14 @@
 from dataclasses import asdict
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from a2qplus import fit, quantize_model, to_integer, to_layers
 from a2qplus.train import accuracy
 from accsim import Accumulator, Overflow, simulate
+from accsim.errors import ShapeError, SpecError
 from verification import decide
 from verification.compare import compare
 from verification.network import network_report, sweep
@@ -84,3 +86,15 @@ def test_a_sweep_is_every_width_and_rule():
         seen = network.overflow_report()
         assert row["overflows"] == {name: asdict(each) for name, each in seen.items()}
     assert len({row["accuracy"] for row in rows}) > 1
+
+
+def test_what_a_report_cannot_be_made_of():
+    """A layer without a register, classes of other inputs."""
+    model, x, y = trained()
+    both = (Accumulator(8), Accumulator(8, "saturate"))
+    how = {"widths": range(7, 8), "compared": both, "steps": 1, "seed": 0}
+    with pytest.raises(SpecError, match=r"^registers must have one for each layer, and lack 2$"):
+        network_report("mine", model, x, y, {"0": both[0]}, **how)
+    registers = dict.fromkeys(("0", "2"), both[0])
+    with pytest.raises(ShapeError, match=r"^x and y must have one length, not 60 and 59$"):
+        network_report("mine", model, x, y[1:], registers, **how)

@@ -266,7 +266,7 @@ def test_spans_lie_where_the_sums_do(low, high, span):
     for ends in one["reached"].values():
         ends["proved"] |= {"low": low, "high": high}
     text = page("t", [one])
-    beyond = " beyond" if low < -64 or high > 63 else ""
+    beyond = " below" if low < -64 else " above" if high > 63 else ""
     found = re.findall(f'<div class="span proved{beyond}" [^>]*><i style="({span})">', text)
     assert len(found) == len(LAYERS)
 

@@ -188,11 +188,16 @@ def test_a_preload_saves_a_bit(command, folder):
     words = ("verify", folder / "one.npz", "--preload")
     assert [command(*words, "--bits", bits)[0] for bits in (9, 8)] == [0, 1]
     started = json.loads(command(*words, "--bits", 9, "--json")[1])["layers"]["one"]
-    assert (started["least_bits"], started["verdict"]) == (9, "proved")
+    assert (started["least_bits"], started["preloaded_bits"]) == (10, 9)
+    told = json.loads(command(*words, "--bits", 9, "--json")[1])
+    assert told["preloads"] == {"one": [-256 + 15]}
+    assert "one: started from -241 to -241" in command(*words, "--bits", 9)[1]
+    assert "one: no start" in command(*words, "--bits", 8)[1]
     IntLayer(
         layer.weight, weight_spec=layer.weight_spec, input_spec=layer.input_spec, bias=[0]
     ).save(folder / "two.npz")
     assert command("verify", folder / "two.npz", "--bits", 9, "--preload")[0] == 1
+    assert "two: no start" in command("verify", folder / "two.npz", "--bits", 9, "--preload")[1]
 
 
 @pytest.mark.parametrize(
@@ -202,8 +207,12 @@ def test_a_preload_saves_a_bit(command, folder):
          " --preload or --inputs"),
         (("--zero-point", 1, "--inputs", "x.npz"), "Invalid value: --zero-point is for codes as they are stored:"
          " not with --preload or --inputs"),
-        (("--preload", "--unsigned"), "Invalid value: --preload is for registers of both signs: not with"
-         " --unsigned"),
+        (("--preload", "--unsigned"), "Invalid value: --preload is for registers of both signs, and"
+         " their proof alone: not with --unsigned, --inputs or --html"),
+        (("--preload", "--html", "x.html"), "Invalid value: --preload is for registers of both signs,"
+         " and their proof alone: not with --unsigned, --inputs or --html"),
+        (("--lowering", "outside"), "Invalid value: --lowering is of a zero point: only with"
+         " --zero-point"),
         (("--zero-point", 16), "a: zero_point must be an integer from 0 to 15, not 16"),
     ],
 )  # fmt: skip
@@ -211,3 +220,54 @@ def test_what_does_not_go_together_is_one_line(command, folder, words, text):
     """Before anything is verified."""
     code, out, err = command("verify", folder / "net", "--bits", 8, *words)
     assert (code, out, err) == (2, "", f"accsim: {text}\n")
+
+
+def test_a_report_must_agree_with_itself(command, folder):
+    """Whoever remakes the digest: verdicts, witnesses and sizes are held against each other."""
+    told = json.loads(command("verify", folder / "net", "--bits", 7, "--json")[1])
+
+    def refusal(change):
+        broken = json.loads(json.dumps(told))
+        change(broken)
+        (folder / "r.json").write_text(json.dumps(broken | {"digest": digest(broken)}))
+        code, out, err = command("report", folder / "r.json")
+        assert (code, out) == (2, "")
+        return err
+
+    assert refusal(lambda r: r.update(verdict="proved")) == (
+        "accsim: a report must be refuted if its layers are\n"
+    )
+    witness = told["layers"]["b"]["witness"]
+    text = "accsim: layer 'a' must have a witness if refuted, and only then\n"
+    assert refusal(lambda r: r["layers"]["a"].update(witness=witness)) == text
+    text = "accsim: layer 'b' must have a witness if refuted, and only then\n"
+    assert refusal(lambda r: r["layers"]["b"].update(witness=None)) == text
+    for value, shown in ((-5, "-5"), ("many", "'many'"), (True, "True"), (2.0, "2.0")):
+        assert refusal(lambda r, value=value: r["layers"]["a"].update(taps=value)) == (
+            "accsim: a report must be as it was written: taps of layer 'a' must be an integer from 0"
+            f" to {2**62}, not {shown}\n"
+        )
+
+
+def test_witnesses_are_those_of_the_last_register(command, folder):
+    """Of a layer that is proved now none is left, of others the new one."""
+    out = folder / "seen"
+    assert command("verify", folder / "net", "--bits", 5, "--witnesses", out)[0] == 1
+    assert sorted(file.name for file in out.iterdir()) == ["a.json", "b.json"]
+    assert command("verify", folder / "net", "--bits", 7, "--witnesses", out)[0] == 1
+    assert [file.name for file in out.iterdir()] == ["b.json"]
+    code, _, err = command("explain", out / "b.json", "--plot", folder / "b.svg")
+    text = f"accsim: Invalid value: --plot must be a .png file, not {folder / 'b.svg'}\n"
+    assert (code, err) == (2, text)
+
+
+def test_a_register_without_a_sign_ends_at_0(command, folder):
+    """Sums below it are beyond a rail; what is said of widths of two's complement is left out."""
+    words = ("verify", folder / "net", "--bits", 9, "--unsigned", "--inputs", folder / "x.npz")
+    code, out, _ = command(*words, "--html", folder / "page.html")
+    assert code == 1
+    rows = [" ".join(line.split()) for line in out.splitlines()]
+    assert "b 9 9 (121 %) 9 (121 %) 2 of 6" in rows
+    text = (folder / "page.html").read_text()
+    assert 'class="span data below"' in text
+    assert "by register width" not in text

@@ -91,4 +91,7 @@ def test_how_far_ends_go():
     assert ends.of_rails(Accumulator(6)) == 30 / 31
     assert ends.of_rails(Accumulator(5)) == 30 / 15
     assert Ends(np.array([-32]), np.array([0])).of_rails(Accumulator(6)) == 1
-    assert Ends(np.array([0]), np.array([63])).of_rails(Accumulator(6, signed=False)) == 1
+    unsigned_register = Accumulator(6, signed=False)
+    assert Ends(np.array([0]), np.array([63])).of_rails(unsigned_register) == 1
+    assert Ends(np.array([-1]), np.array([1])).of_rails(unsigned_register) == 1 + 1 / 63
+    assert Ends(np.array([-1]), np.array([126])).of_rails(unsigned_register) == 2
