@@ -26,6 +26,7 @@ WHEN_USED = {
     "verification/page.py": {"jinja2"},
     "verification/plot.py": {"matplotlib"},
     "verification/compare.py": {"a2qplus"},
+    "verification/reading.py": {"jsonschema"},
     "verification/reach.py": {"torch", "a2qplus"},
     "verification/safety.py": {"a2qplus"},
     "verification/training.py": {"torch", "a2qplus"},

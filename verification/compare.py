@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from accsim._check import IntArray
+from accsim.arith import reduce
 from accsim.extras import require
 from accsim.layer import IntLayer
 from accsim.simulate import Run, simulate
 from accsim.spec import Accumulator
+from verification.properties import tap_products_at
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,8 +29,9 @@ __all__ = ["Comparison", "Difference", "compare", "compare_layer"]
 class Difference:
     """One layer on the same codes in both registers, those of the first network.
 
-    How many of its `outputs` differ, in which channels and samples, and the first step at which any
-    register holds another number than its twin: -1 if none ends otherwise.
+    How many of its `outputs` differ, in which channels and samples (places along the first axis of
+    its inputs), and the first step after which the registers of any of these hold different
+    numbers: -1 if none ends otherwise.
     """
 
     outputs: int
@@ -55,7 +58,9 @@ def compare_layer(
     layer: IntLayer, x: object, first: Accumulator, second: Accumulator
 ) -> Difference:
     """Run one layer on the codes x with two registers. Shapes, raises: as `simulate`."""
-    return _difference(layer, simulate(layer, x, first), simulate(layer, x, second))
+    registers = (first, second)
+    runs = [simulate(layer, x, register) for register in registers]
+    return _difference(layer, np.asarray(x), registers, runs)
 
 
 def compare(model: nn.Module, x: Tensor, first: Accumulator, second: Accumulator) -> Comparison:
@@ -74,12 +79,14 @@ def compare(model: nn.Module, x: Tensor, first: Accumulator, second: Accumulator
 
     def watch(name: str, layer: IntLayer, codes: IntArray, run: Run) -> None:
         if name in names:
-            one_call = _difference(layer, run, simulate(layer, codes, second))
+            runs = [run, simulate(layer, codes, second)]
+            one_call = _difference(layer, codes, (first, second), runs)
             found.setdefault(name, []).append(one_call)
 
     one = to_integer(model, first, watch=watch)(x)
     two = to_integer(model, second)(x)
-    changed = (one.flatten(1).argmax(dim=1) != two.flatten(1).argmax(dim=1)).nonzero()
+    classes = [each.reshape(len(each), -1).argmax(dim=1) for each in (one, two)]
+    changed = (classes[0] != classes[1]).nonzero()
     return Comparison(
         {name: _together(parts) for name, parts in found.items()},
         float((one - two).abs().max()) if one.numel() else 0.0,
@@ -87,19 +94,54 @@ def compare(model: nn.Module, x: Tensor, first: Accumulator, second: Accumulator
     )
 
 
-def _difference(layer: IntLayer, one: Run, two: Run) -> Difference:
+def _difference(
+    layer: IntLayer, x: IntArray, registers: tuple[Accumulator, Accumulator], runs: list[Run]
+) -> Difference:
+    one, two = runs
     differs = one.output != two.output
     at = np.nonzero(differs)
-    steps = np.stack([one.first_overflow[differs], two.first_overflow[differs]])
-    # until either overflows both hold the exact sum
-    first = np.where(steps < 0, np.iinfo(np.int32).max, steps).min(initial=np.iinfo(np.int32).max)
     return Difference(
         one.output.size,
         int(differs.sum()),
         _sorted(at[1 if layer.is_conv else -1].tolist()),
-        _sorted(at[0].tolist()),
-        int(first) if differs.any() else -1,
+        _sorted(at[0].tolist() if one.output.ndim > 1 else [0] * bool(differs.any())),
+        _first_step(layer, x, registers, [run.first_overflow for run in runs], at),
     )
+
+
+def _first_step(
+    layer: IntLayer,
+    x: IntArray,
+    registers: tuple[Accumulator, Accumulator],
+    overflows: list[IntArray],
+    at: tuple[IntArray, ...],
+) -> int:
+    """The first step after which two registers differ, of the outputs `at`; -1 without any.
+
+    Until one overflows both hold the exact sum. If it is one alone, they differ then. If both do
+    at one step they may still agree, and are followed from there.
+    """
+    first = np.stack([np.where(steps[at] < 0, layer.taps, steps[at]) for steps in overflows])
+    least = layer.taps
+    for k in np.argsort(first.min(axis=0), kind="stable").tolist():
+        step = int(first[:, k].min())
+        if step >= least:
+            break
+        if first[0, k] == first[1, k]:
+            place = tuple(int(axis[k]) for axis in at)
+            step = _follow(*tap_products_at(layer, x, place), registers)
+        least = min(least, step)
+    return least if at[0].size else -1
+
+
+def _follow(products: list[int], bias: int, registers: tuple[Accumulator, Accumulator]) -> int:
+    """The step after which the registers hold different numbers; len(products) if they never do."""
+    held = [bias, bias]
+    for k, product in enumerate(products):
+        held = [reduce(held[i] + product, registers[i]) for i in (0, 1)]
+        if held[0] != held[1]:
+            return k
+    return len(products)
 
 
 def _together(parts: list[Difference]) -> Difference:

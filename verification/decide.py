@@ -68,7 +68,7 @@ def decide(layer: IntLayer, accumulator: Accumulator) -> Report:
     witness = None if safe.all() else find_witness(layer, accumulator)
     bits = bounds.bits_per_channel(low, high)
     return Report(
-        Verdict.PROVED if witness is None else Verdict.REFUTED,
+        Verdict.PROVED if safe.all() else Verdict.REFUTED,
         accumulator,
         int(bits.max()),
         bits,

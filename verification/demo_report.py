@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from verification import tables
-from verification.report import Json, rails_line, witnesses_of
+from verification.reading import witnesses_of
+from verification.report import Json, rails_line
 
 __all__ = ["print_demo"]
 

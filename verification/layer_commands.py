@@ -27,6 +27,7 @@ from verification.options import (
     Page,
     Rule,
     Unsigned,
+    check_new,
     each,
     load_inputs,
     load_layers,
@@ -74,6 +75,8 @@ def verify(
     accumulator = Accumulator(bits, overflow, signed=not unsigned)
     stored = load_layers(layers)
     _check_together(zero_point, lowering, preload, unsigned, inputs, html)
+    if html is not None:
+        check_new(html, "--html", {layers, *layers.glob("*"), inputs or layers})
     loaded = stored
     if zero_point is not None:
         where = lowering or "subtract"
@@ -95,7 +98,10 @@ def verify(
             "accumulator": report.accumulator_json(accumulator),
             "verdict": str(verdict),
             "layers": report.layers_json(loaded, reports),
+            "inputs": None if inputs is None else report.file_digest(inputs),
             "reached": _reached(loaded, arrays, accumulator, quiet=as_json),
+            "zero_point": zero_point,
+            "lowering": None if zero_point is None else lowering or "subtract",
             "lowerings": {
                 name: report.lowerings_json(layer, zero_point, accumulator)
                 for name, layer in stored.items()
@@ -193,6 +199,7 @@ def explain(
     if plot is not None:
         if plot.suffix.lower() != ".png":
             raise typer.BadParameter(f"--plot must be a .png file, not {plot}")
+        check_new(plot, "--plot", {witness})
         trajectory_plot(plot, found)
     if as_json:
         exact, register = found.trajectory()
@@ -331,7 +338,4 @@ def _check_out(out: Path, show_plan: bool, read: set[Path]) -> None:
         raise typer.BadParameter("--plan runs nothing: there is nothing to write to --out")
     if out.suffix.lower() != ".npz":
         raise typer.BadParameter(f"--out must be an .npz file, not {out}")
-    if out.resolve() in {path.resolve() for path in read}:
-        raise typer.BadParameter(
-            f"--out must be another file than those that are read, not {out.name}"
-        )
+    check_new(out, "--out", read)

@@ -13,9 +13,7 @@ from accsim.layer import IntLayer
 from accsim.spec import MAX_BITS, Accumulator, between, signed
 from verification.padding import exact_extremes
 
-__all__ = ["LOWERINGS", "lowerings", "preloaded"]
-
-LOWERINGS = ("subtract", "outside", "preload")  # the words of a2qplus
+__all__ = ["lowerings", "preloaded"]
 
 
 def lowerings(layer: IntLayer, zero_point: int) -> dict[str, IntLayer]:

@@ -5,7 +5,7 @@ Needs the extra "train".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from accsim.errors import ShapeError, SpecError
 from accsim.extras import require
 from accsim.spec import Accumulator, Overflow
 from verification.compare import Comparison, compare
-from verification.decide import decide
+from verification.decide import Verdict, decide
 from verification.reach import Reach, reach
 from verification.report import (
     Json,
@@ -28,10 +28,13 @@ from verification.report import (
     overall,
     sealed,
     sums_json,
+    worst,
 )
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from a2qplus import Product
 
 __all__ = ["Told", "comparison_json", "network_report", "showing", "sweep"]
 
@@ -49,27 +52,39 @@ def network_report(
     compared: tuple[Accumulator, Accumulator],
     steps: int,
     seed: int,
+    unbound: Sequence[str] = (),
     told: Told = lambda *_: None,
 ) -> Json:
     """All that is known of a quantized model, each layer in its own register; sealed.
 
+    A product of activations is in the register under its name, or in the narrowest of the layers';
+    proved if its types fit, and else not decided.
+
     x (B, ...) are inputs of the network, y (B,) their classes.
     `widths`: of the registers that accuracy is told for. `compared`: two registers for the whole
-    network. `steps` (of each climb of the attack), `seed`: as `reach`. `told` is given what is
-    being done, and how far it is.
+    network. `unbound`: layers whose register is none of their own, which is said. `steps` (of each
+    climb of the attack), `seed`: as `reach`. `told` is given what is being done, and how far it is.
 
-    Raises: SpecError without a register for each layer, ShapeError for x and y of other lengths;
-    as `decide` and `a2qplus.to_integer`.
+    Raises: SpecError without a signed register for each layer, ShapeError for x and y of other
+    lengths; as `decide` and `a2qplus.to_integer`.
     """
     require("torch", extra="train", purpose="the report of a network")
-    from a2qplus import to_layers
+    from a2qplus import matmuls, to_layers
 
     layers = to_layers(model)
     if missing := [layer for layer in layers if layer not in registers]:
         raise SpecError(f"registers must have one for each layer, and lack {', '.join(missing)}")
+    if unsigned := [layer for layer in layers if not registers[layer].signed]:
+        raise SpecError(f"registers must have a sign, and have none for {', '.join(unsigned)}")
     if len(x) != len(y):
         raise ShapeError(f"x and y must have one length, not {len(x)} and {len(y)}")
     reports = {layer: decide(layers[layer], registers[layer]) for layer in layers}
+    narrowest = min((registers[layer] for layer in layers), key=lambda register: register.bits)
+    products = [
+        _product_json(product, registers.get(product.name, narrowest))
+        for product in matmuls(model, x[:1])
+        if product.known == "types"
+    ]
     names = list(layers)
 
     def attacking(layer: str) -> None:
@@ -80,8 +95,10 @@ def network_report(
     return sealed(
         {
             "name": name,
-            "verdict": str(overall(reports)),
+            "verdict": str(worst({overall(reports), *(Verdict(p["verdict"]) for p in products)})),
             "layers": layers_json(layers, reports),
+            "products": products,
+            "unbound": list(unbound),
             "reached": {
                 layer: _reached_json(ends, registers[layer]) for layer, ends in reached.items()
             },
@@ -89,6 +106,22 @@ def network_report(
             "comparison": comparison_json(found, *compared, samples=len(x)),
         }
     )
+
+
+def _product_json(product: Product, register: Accumulator) -> Json:
+    """A product of activations, which is proved by its types or not at all."""
+    assert product.operands is not None  # known by its types
+    left, right = (str(spec) for spec in product.operands)
+    fits = product.least_bits is not None and product.least_bits <= register.bits
+    return {
+        "name": product.name,
+        "left": left,
+        "right": right,
+        "taps": product.taps,
+        "accumulator": accumulator_json(register),
+        "least_bits": product.least_bits,
+        "verdict": str(Verdict.PROVED if fits else Verdict.UNDECIDED),
+    }
 
 
 def _reached_json(found: Reach, register: Accumulator) -> Json:

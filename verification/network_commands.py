@@ -13,9 +13,9 @@ from accsim import spec
 from accsim.spec import Accumulator, Overflow
 from verification import tables
 from verification.decide import Verdict
-from verification.options import EXIT, AsJson, Bits, Page, Rule, Unsigned, print_json
+from verification.options import EXIT, AsJson, Bits, Page, Rule, Unsigned, check_new, print_json
 from verification.page import write_page
-from verification.report import read_reports
+from verification.reading import read_reports
 
 __all__ = ["bench", "demo", "report", "train"]
 
@@ -77,6 +77,8 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Show a report again: checked against its digest, its witnesses replayed."""
+    if html is not None:
+        check_new(html, "--html", {file})
     reports = read_reports(file)
     if html is not None:
         write_page(html, ", ".join(network["name"] for network in reports), reports)

@@ -27,6 +27,7 @@ __all__ = [
     "Page",
     "Rule",
     "Unsigned",
+    "check_new",
     "each",
     "load_inputs",
     "load_layers",
@@ -99,6 +100,14 @@ def each(
         except AccsimError as error:
             raise type(error)(f"{name}: {error}") from error
     return results
+
+
+def check_new(path: Path, option: str, read: set[Path]) -> None:
+    """Refuse to write a result over what is read."""
+    if path.resolve() in {each.resolve() for each in read}:
+        raise typer.BadParameter(
+            f"{option} must be another file than those that are read, not {path.name}"
+        )
 
 
 def print_json(content: Json) -> None:

@@ -13,7 +13,15 @@ from typing import NamedTuple
 from accsim.files import atomically
 from accsim.spec import Accumulator
 from verification.plot import accuracy_svg, trajectory_svg
-from verification.report import Json, complete, rails_line, registers_of, witnesses_of
+from verification.reading import witnesses_of
+from verification.report import (
+    Json,
+    how_lowered,
+    percent,
+    product_line,
+    rails_line,
+    registers_of,
+)
 from verification.witness import Witness
 
 __all__ = ["page", "write_page"]
@@ -28,15 +36,16 @@ def write_page(path: Path, title: str, reports: Sequence[Json]) -> None:
     """Write `page` to a file; it appears only when complete."""
     text = page(title, reports)
     with atomically(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))  # half a letter is no letter
 
 
 def page(title: str, reports: Sequence[Json]) -> str:
     """The page, which loads nothing: style and pictures are inside. Every witness is replayed.
 
-    Raises: ReportError for a report that lacks what it must have, or whose witness does not replay.
+    Takes reports of `sealed` or `read_reports`. Raises: ReportError for a witness that does not
+    replay.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     made = Environment(
         loader=PackageLoader("verification", "templates"),
@@ -45,22 +54,10 @@ def page(title: str, reports: Sequence[Json]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(percent=_percent, grouped=lambda n: f"{n:,}", signed=lambda n: f"{n:+,}")
-    with complete():
-        networks = [_network(report) for report in reports]
-        chart = _accuracy_chart(reports)
-        try:
-            template = made.get_template("page.html")
-            return template.render(title=title, networks=networks, chart=chart)
-        except UndefinedError as error:
-            raise KeyError(error.message) from None
-
-
-def _percent(share: float) -> str:
-    """Without digits that say nothing, and 0 and 100 only where they are meant."""
-    if 0 < share < 0.01:
-        return "<1"
-    return "99" if 0.99 < share < 1 else f"{100 * share:.0f}"
+    made.filters.update(percent=percent, grouped=lambda n: f"{n:,}", signed=lambda n: f"{n:+,}")
+    networks = [_network(report) for report in reports]
+    chart = _accuracy_chart(reports)
+    return made.get_template("page.html").render(title=title, networks=networks, chart=chart)
 
 
 class _Cell(NamedTuple):
@@ -85,6 +82,9 @@ def _network(report: Json) -> Json:
         "data_type_bits": max(layer["data_type_bits"] for layer in layers.values()),
         "registers": registers_of(layers),
         "reached": {name: _reach(ends, layers[name]) for name, ends in reached.items()},
+        "how": how_lowered(report),
+        "products": [product_line(product) for product in report.get("products", [])],
+        "unbound": report.get("unbound"),
         "kinds": [kind for kind in _KINDS if all(kind in ends for ends in reached.values())],
         "attacked": any("attack" in ends for ends in reached.values()),
         "signed": all(layer["accumulator"]["signed"] for layer in layers.values()),

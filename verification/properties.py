@@ -123,6 +123,15 @@ def assert_bound_tight(layer: IntLayer) -> None:
     assert seen == told, f"the witness tells (output, step) {told}, its replay {seen}"
 
 
+def tap_products_at(layer: IntLayer, x: IntArray, place: tuple[int, ...]) -> tuple[list[int], int]:
+    """The products of one output in index order, and the number that its register starts at."""
+    channel = place[1] if layer.is_conv else place[-1]
+    taps = _patch(layer, _padded(layer, x), place) if layer.is_conv else np.asarray(x)[place[:-1]]
+    row = layer.rows[channel].tolist()
+    products = [q * v for q, v in zip(row, taps.ravel().tolist(), strict=True)]
+    return products, 0 if layer.bias is None else int(layer.bias[channel])
+
+
 def tap_inputs(layer: IntLayer, x: IntArray) -> list[tuple[tuple[int, ...], int, list[int]]]:
     """For every output: its index, its channel, and the input under each tap, in index order.
 
@@ -135,21 +144,31 @@ def tap_inputs(layer: IntLayer, x: IntArray) -> list[tuple[tuple[int, ...], int,
             for at in np.ndindex(lead)
             for channel in range(layer.channels)
         ]
-    stride, padding, dilation, groups = layer.geometry
-    _, per_group, kh, kw = layer.weight.shape
-    padded = np.pad(np.asarray(x), ((0, 0), (0, 0), *((p, p) for p in padding)))
-    span = [dilation[axis] * (extent - 1) + 1 for axis, extent in enumerate((kh, kw))]
+    padded = _padded(layer, x)
+    stride, _, dilation, _ = layer.geometry
+    span = [dilation[axis] * (layer.weight.shape[2 + axis] - 1) + 1 for axis in (0, 1)]
     rows, columns = ((padded.shape[2 + axis] - span[axis]) // stride[axis] + 1 for axis in (0, 1))
-    found: list[tuple[tuple[int, ...], int, list[int]]] = []
     places = product(range(len(padded)), range(layer.channels), range(rows), range(columns))
-    for image, channel, row, column in places:
-        first = channel // (layer.channels // groups) * per_group
-        top, left = row * stride[0], column * stride[1]
-        patch = padded[
-            image,
-            first : first + per_group,
-            top : top + span[0] : dilation[0],
-            left : left + span[1] : dilation[1],
-        ]
-        found.append(((image, channel, row, column), channel, patch.ravel().tolist()))
-    return found
+    return [(place, place[1], _patch(layer, padded, place).ravel().tolist()) for place in places]
+
+
+def _padded(layer: IntLayer, x: IntArray) -> IntArray:
+    """The images with their padding."""
+    return np.pad(np.asarray(x), ((0, 0), (0, 0), *((p, p) for p in layer.geometry[1])))
+
+
+def _patch(layer: IntLayer, padded: IntArray, place: tuple[int, ...]) -> IntArray:
+    """What one output of a convolution reads: (inputs, kh, kw)."""
+    image, channel, *corner = place
+    stride, _, dilation, groups = layer.geometry
+    per_group = layer.weight.shape[1]
+    first = channel // (layer.channels // groups) * per_group
+    rows, columns = (
+        slice(
+            corner[axis] * stride[axis],
+            corner[axis] * stride[axis] + dilation[axis] * (layer.weight.shape[2 + axis] - 1) + 1,
+            dilation[axis],
+        )
+        for axis in (0, 1)
+    )
+    return padded[image, first : first + per_group, rows, columns]

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from accsim._check import IntArray
-from accsim.errors import ModelError
+from accsim._check import IntArray, integer
+from accsim.errors import ModelError, ShapeError
 from accsim.extras import require
 from accsim.layer import IntLayer
 from accsim.simulate import Run
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Reach", "reach"]
 
+MOST_STEPS = 10**6
 _STARTS = 16  # of a climb: half of them data
 _WIDE = 48  # bits, of a register that no layer here overflows
 _FIRST_STEP, _LAST_STEP = 0.2, 0.01  # of the width of the input range
@@ -60,8 +61,10 @@ def reach(
     farthest and of the one that the data drive farthest. What it finds is not taken from torch: the
     integer network runs on the best inputs of each climb, and what its registers held counts.
 
-    `on_layer` is called with each name before it is attacked. Shapes: x (B, ...).
-    Raises: as `a2qplus.to_integer`; ModelError for inputs that are no floats.
+    A layer whose outputs are not one row or more for each input in turn is not attacked, nor one
+    that x does not reach. `on_layer` is called with each name before it is. Shapes: x (B, ...).
+    Raises: as `a2qplus.to_integer`; ModelError for inputs that are no floats; ShapeError without
+    any; SpecError for `steps`.
     """
     require("torch", extra="train", purpose="an attack on a network")
     import torch
@@ -70,15 +73,23 @@ def reach(
 
     if not x.is_floating_point():
         raise ModelError(f"x must be floats for an attack to change them, not {x.dtype}")
-    proved = {name: Ends(*exact_extremes(layer)) for name, layer in to_layers(model).items()}
+    if len(x) == 0:
+        raise ShapeError("x must have at least one input")
+    integer(steps, "steps", 0, MOST_STEPS)
+    layers = to_layers(model)
+    proved = {name: Ends(*exact_extremes(layer)) for name, layer in layers.items()}
     data = _reached(model, x, proved)
     attack = dict(data)
     generator = torch.Generator().manual_seed(seed)
     for name in data:
         on_layer(name)
         goals = _goals(proved[name], data[name].sums.ends)
-        found = _reached(model, _driven(model, x, name, goals, steps, generator), proved)
-        attack = {each: _farther(attack[each], found[each]) for each in attack}
+        target = _Target(name, layers[name].is_conv, goals)
+        found = _reached(model, _driven(model, x, target, steps, generator), proved)
+        attack = {
+            each: _farther(seen, found[each]) if each in found else seen
+            for each, seen in attack.items()
+        }
     return {
         name: Reach(
             proved[name],
@@ -113,6 +124,12 @@ class _Goal(NamedTuple):
     side: int  # 1: up, -1: down
 
 
+class _Target(NamedTuple):
+    name: str
+    is_conv: bool
+    goals: list[_Goal]
+
+
 def _goals(proved: Ends, data: Ends) -> list[_Goal]:
     """Channels and sides to drive: those proved to reach farthest, and those that data do."""
     farthest = [_Goal(int(ends.high.argmax()), 1) for ends in (proved, data)]
@@ -142,8 +159,8 @@ def _two_inputs(model: nn.Module, name: str, seen: _Seen) -> Tensor:
     def by_itself(x: Tensor, attains: Callable[[Ends], bool]) -> Tensor:
         while len(x) > 1:
             half = x[: len(x) // 2]
-            ends = _reached(model, half, {name})[name].sums.ends
-            x = half if attains(ends) else x[len(half) :]
+            seen = _reached(model, half, {name}).get(name)
+            x = half if seen and attains(seen.sums.ends) else x[len(half) :]
         return x
 
     low, high = int(seen.sums.ends.low.min()), int(seen.sums.ends.high.max())
@@ -155,9 +172,7 @@ def _two_inputs(model: nn.Module, name: str, seen: _Seen) -> Tensor:
     )
 
 
-def _driven(
-    model: nn.Module, x: Tensor, name: str, goals: list[_Goal], steps: int, generator: Any
-) -> Tensor:
+def _driven(model: nn.Module, x: Tensor, target: _Target, steps: int, generator: Any) -> Tensor:
     """The best inputs of a climb toward each goal, from data and from drawn ones: (tried, ...)."""
     import torch
 
@@ -167,20 +182,26 @@ def _driven(
     rows = torch.randperm(len(x), generator=generator)[: _STARTS // 2]
     drawn = torch.rand(_STARTS - len(rows), *x.shape[1:], generator=generator)
     starts = torch.cat([x[rows], drawn.to(x.dtype) * (high - low) + low]).detach()
-    z = torch.cat([starts] * len(goals))
-    channel, side = torch.tensor(goals).repeat_interleave(_STARTS, dim=0).unbind(dim=1)
+    z = torch.cat([starts] * len(target.goals))
+    channel, side = torch.tensor(target.goals).repeat_interleave(_STARTS, dim=0).unbind(dim=1)
     best, reached = z, torch.full((len(z),), -torch.inf)
-    with evaluating(model), _outputs_of(model, name) as outputs:
+    with torch.enable_grad(), evaluating(model), _outputs_of(model, target.name) as outputs:
         for step in range(steps):
             z = z.detach().requires_grad_(True)
             outputs.clear()
             model(z)
-            axis = 1 if outputs[-1].ndim == 4 else -1
-            sums = outputs[-1].movedim(axis, 1)[torch.arange(len(z)), channel]
-            top = (side[:, None] * sums.reshape(len(z), -1)).amax(dim=1)
+            if not outputs or len(outputs[-1]) != len(z) or outputs[-1].ndim < 2:
+                break
+            sums = outputs[-1].movedim(1 if target.is_conv else -1, 1)
+            wanted = sums[torch.arange(len(z)), channel].reshape(len(z), -1)
+            top = (side[:, None] * wanted).amax(dim=1)
             better = (top > reached).reshape(-1, *[1] * (z.ndim - 1))
             best, reached = torch.where(better, z, best).detach(), reached.maximum(top.detach())
-            (slope,) = torch.autograd.grad(top.sum(), z)
+            if not top.requires_grad:
+                break
+            slope: Any = torch.autograd.grad(top.sum(), z, allow_unused=True)[0]
+            if slope is None:
+                break
             rate = _FIRST_STEP * (_LAST_STEP / _FIRST_STEP) ** (step / max(1, steps - 1))
             z = (z + rate * (high - low) * slope.sign()).clamp(low, high)
     return best

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from hashlib import sha256
 from importlib.metadata import version
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,6 @@ import numpy as np
 
 import accsim
 from accsim import bounds
-from accsim._check import integer
-from accsim.errors import AccsimError, ReportError, WitnessError
 from accsim.files import atomically
 from accsim.layer import IntLayer
 from accsim.plan import Plan
@@ -27,38 +25,37 @@ from verification.compare import Difference
 from verification.decide import Report, Verdict
 from verification.lowerings import lowerings
 from verification.padding import exact_extremes
+from verification.schema import NAME
 from verification.sums import EDGES, Ends, Sums
 from verification.widths import widths
-from verification.witness import Witness
-from verification.witness_file import replayed, witness_json
+from verification.witness_file import witness_json
 
 __all__ = [
-    "SCHEMA",
     "accumulator_json",
-    "complete",
     "difference_json",
     "digest",
     "ends_json",
+    "file_digest",
+    "how_lowered",
+    "layer_digest",
     "layers_json",
     "lowerings_json",
     "overall",
+    "percent",
     "plan_json",
+    "product_line",
     "rails_line",
-    "read_reports",
     "registers_of",
     "run_json",
     "sealed",
     "sums_json",
     "versions",
-    "witnesses_of",
+    "worst",
     "write_json",
 ]
 
 Json = dict[str, Any]
 
-SCHEMA = "accsim.report/1"
-_MOST_BYTES = 2**28
-_SIZES = ("taps", "channels", "weights", "data_type_bits", "least_bits")
 _UNDIGESTED = ("digest", "made", "name")
 
 
@@ -67,7 +64,7 @@ def sealed(content: Json) -> Json:
 
     Machines with other versions or processors that find the same get the same digest.
     """
-    made = {"schema": SCHEMA, **content}
+    made = {"schema": NAME, **content}
     return {"digest": digest(made), "made": versions("numpy", "numba"), **made}
 
 
@@ -81,64 +78,15 @@ def digest(content: Json) -> str:
     return f"sha256:{sha256(text.encode()).hexdigest()}"
 
 
-def read_reports(path: Path) -> list[Json]:
-    """The reports in a file: one of `sealed`, or all those under "networks".
-
-    Raises: ReportError for a file that is none, of another schema, or changed since; OSError.
-    """
-    if path.stat().st_size > _MOST_BYTES:
-        raise ReportError(f"{path.name} must be a report, not of over {_MOST_BYTES} bytes")
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        raise ReportError(f"{path.name} must be a report as JSON") from None
-    networks = content.get("networks") if isinstance(content, dict) else None
-    reports = list(networks.values()) if isinstance(networks, dict) and networks else [content]
-    for report in reports:
-        schema = report.get("schema") if isinstance(report, dict) else None
-        if schema != SCHEMA:
-            raise ReportError(f"{path.name} must be of schema {SCHEMA}, not {schema!r}")
-        if report.get("digest") != (found := digest(report)):
-            raise ReportError(
-                f"{path.name} must be as it was written: its digest is {report.get('digest')!r},"
-                f" that of its content {found!r}"
-            )
-        with complete():
-            _check_consistent(report)
-    return reports
-
-
-def _check_consistent(report: Json) -> None:
-    """Raise unless the verdicts agree, witnesses are where they belong, and sizes are sizes."""
-    report["name"]
-    layers = report["layers"]
-    verdicts = {Verdict(layer["verdict"]) for layer in layers.values()}
-    if Verdict(report["verdict"]) is not _worst(verdicts):
-        raise ReportError(f"a report must be {_worst(verdicts)} if its layers are")
-    for name, layer in layers.items():
-        if (layer["verdict"] == "refuted") != bool(layer["witness"]):
-            raise ReportError(f"layer {name!r} must have a witness if refuted, and only then")
-        for key in _SIZES:
-            integer(layer[key], f"{key} of layer {name!r}", 0, 2**62)
-
-
 def overall(reports: Mapping[str, Report]) -> Verdict:
     """The network's verdict: refuted if any layer is, proved only if all are."""
-    return _worst({report.verdict for report in reports.values()})
+    return worst({report.verdict for report in reports.values()})
 
 
-def _worst(verdicts: set[Verdict]) -> Verdict:
+def worst(verdicts: set[Verdict]) -> Verdict:
+    """Of several: refuted if any is, proved only if all are."""
     order = (Verdict.REFUTED, Verdict.UNDECIDED, Verdict.PROVED)
     return next(verdict for verdict in order if verdict in verdicts)
-
-
-def witnesses_of(layers: Json) -> dict[str, Witness]:
-    """The witnesses of the refuted layers, replayed. Raises: WitnessError."""
-    return {
-        name: replayed(layer["witness"], f"the witness of {name!r}")
-        for name, layer in layers.items()
-        if layer["witness"]
-    }
 
 
 def registers_of(layers: Json) -> str:
@@ -147,34 +95,13 @@ def registers_of(layers: Json) -> str:
     return found.pop() if len(found) == 1 else "each layer in its own register"
 
 
-@contextmanager
-def complete() -> Iterator[None]:
-    """Where a report is read: ReportError for whatever it lacks, or a witness that lies."""
-    try:
-        yield
-    except ReportError:
-        raise
-    except WitnessError as error:
-        raise ReportError(f"a report must hold witnesses that replay: {error}") from None
-    except AccsimError as error:
-        raise ReportError(f"a report must be as it was written: {error}") from None
-    except (
-        AttributeError,
-        LookupError,
-        OverflowError,
-        StopIteration,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise ReportError(f"a report must have all its parts: {error!r}") from None
-
-
 def layers_json(layers: Mapping[str, IntLayer], reports: Mapping[str, Report]) -> Json:
     """By layer name: verdict and register, widths, also of each channel, and the witness if any."""
     return {
         name: {
             "verdict": str(report.verdict),
             "accumulator": accumulator_json(report.accumulator),
+            "digest": layer_digest(layers[name]),
             "taps": layers[name].taps,
             "channels": layers[name].channels,
             "weights": layers[name].weight.size,
@@ -187,6 +114,21 @@ def layers_json(layers: Mapping[str, IntLayer], reports: Mapping[str, Report]) -
         }
         for name, report in reports.items()
     }
+
+
+def layer_digest(layer: IntLayer) -> str:
+    """SHA-256 of all that makes the layer: integers as 64 bits, ranges and geometry as text."""
+    kind = f"{layer.weight.shape} {layer.weight_spec} {layer.input_spec}"
+    geometry = f" {layer.geometry}" if layer.is_conv else ""
+    made = sha256(f"{kind}{geometry}".encode())
+    for array in (layer.weight, layer.bias):
+        made.update(b"none" if array is None else np.ascontiguousarray(array, "<i8").data)
+    return f"sha256:{made.hexdigest()}"
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    return f"sha256:{sha256(path.read_bytes()).hexdigest()}"
 
 
 def _widths_json(layer: IntLayer, report: Report) -> Json:
@@ -266,11 +208,36 @@ def rails_line(reached: Json) -> str:
         shares = {name: ends[kind]["of_rail"] for name, ends in reached.items() if kind in ends}
         if shares:
             layer = max(shares, key=lambda name: shares[name])
-            share = 100 * shares[layer]
-            there = f"went to {share:.0f} % of a rail, in {layer}"
-            never = f"never came within {100 - share:.0f} % of a rail"
-            said.append(f"{who} {there if share >= 100 else never}")
+            there = f"went to {percent(shares[layer])} % of a rail, in {layer or 'the network'}"
+            left = max(0, floor(100 * (1 - shares[layer])))
+            said.append(f"{who} {there if left == 0 else f'never came within {left} % of a rail'}")
     return "; ".join(said)
+
+
+def how_lowered(report: Json) -> str:
+    """How the layers met their registers, if not as they are."""
+    if report.get("preloads"):
+        return ", preloaded where a start fits"
+    lowering = report.get("lowering")
+    return f", zero point {report['zero_point']}, {lowering}" if lowering else ""
+
+
+def product_line(product: Json) -> str:
+    """In words what is known of a product of activations."""
+    bits = product["accumulator"]["bits"]
+    return (
+        f"{product['name']}: a product of activations, {product['left']} and {product['right']};"
+        f" their types need {product['least_bits']} bits of {bits}: {product['verdict']}"
+    )
+
+
+def percent(share: float) -> str:
+    """Without digits that say nothing; 0 is none, 100 is just all."""
+    if 0 < share < 0.01:
+        return "<1"
+    if 0.99 < share < 1:
+        return "99"
+    return ">100" if 1 < share < 1.01 else f"{100 * share:.0f}"
 
 
 def difference_json(difference: Difference) -> Json:

@@ -13,7 +13,16 @@ from accsim.arith import reduce
 from accsim.simulate import Run
 from accsim.spec import Overflow
 from verification.decide import Verdict
-from verification.report import Json, complete, rails_line, registers_of, run_json, witnesses_of
+from verification.reading import witnesses_of
+from verification.report import (
+    Json,
+    how_lowered,
+    percent,
+    product_line,
+    rails_line,
+    registers_of,
+    run_json,
+)
 from verification.witness import Witness
 
 __all__ = [
@@ -36,7 +45,7 @@ _MANY = 6  # channels or samples that are named
 def table(title: str, *columns: str) -> Table:
     """An empty table: the first column to the left, figures to the right."""
     made = Table(
-        title=title,
+        title=escape(title),
         box=box.SIMPLE_HEAD,
         title_justify="left",
         title_style="bold",
@@ -52,29 +61,36 @@ def table(title: str, *columns: str) -> Table:
 def print_report(console: Console, report: Json) -> None:
     """All that a report has, as tables; and a line for each witness, which is replayed.
 
-    Raises: ReportError for a report that lacks what it must have, or whose witness does not replay.
+    Raises: ReportError for a witness that does not replay.
     """
-    with complete():
-        name, layers = report["name"], report["layers"]
-        witnesses = witnesses_of(layers)
-        preloads = report.get("preloads") or {}
-        how = ", preloaded where a start fits" if preloads else ""
-        console.print(verdict_table(f"{name}, {registers_of(layers)}{how}", layers))
-        for layer, starts in preloads.items():
-            start = "no start" if starts is None else f"started from {min(starts)} to {max(starts)}"
-            print(f"{layer}: {start}")  # noqa: T201
-        if reached := report.get("reached"):
-            console.print(reached_table(f"{name}: how far the sums go", layers, reached))
-            console.print(f"{name}: {rails_line(reached)}\n", markup=False, soft_wrap=True)
-        if found := report.get("lowerings"):
-            console.print(lowerings_table(f"{name}: its zero point in each lowering", found))
-        if rows := report.get("sweep"):
-            console.print(sweep_table(f"{name}: accuracy in %", {name: rows}))
-        if found := report.get("comparison"):
-            title = f"{name}: {found['first']}, and {found['second']}, on the same codes"
-            console.print(comparison_table(title, found["layers"]))
-    for layer, witness in witnesses.items():
-        print(f"{layer}: {witness}")  # noqa: T201
+    name, layers = report["name"], report["layers"]
+    witnesses = witnesses_of(layers)
+    console.print(verdict_table(f"{name}, {registers_of(layers)}{how_lowered(report)}", layers))
+    lines = []
+    for layer, starts in (report.get("preloads") or {}).items():
+        start = "no start" if starts is None else f"started from {min(starts)} to {max(starts)}"
+        lines.append(f"{layer}: {start}")
+    lines += [product_line(product) for product in report.get("products", [])]
+    if unbound := report.get("unbound"):
+        lines.append(f"without a register of their own: {', '.join(unbound)}")
+    _print_lines(console, lines)
+    if reached := report.get("reached"):
+        console.print(reached_table(f"{name}: how far the sums go", layers, reached))
+        _print_lines(console, [f"{name}: {rails_line(reached)}", ""])
+    if found := report.get("lowerings"):
+        title = f"{name}: zero point {report['zero_point']} in each lowering"
+        console.print(lowerings_table(title, found))
+    if rows := report.get("sweep"):
+        console.print(sweep_table(f"{name}: accuracy in %", {name: rows}))
+    if found := report.get("comparison"):
+        title = f"{name}: {found['first']}, and {found['second']}, on the same codes"
+        console.print(comparison_table(title, found["layers"]))
+    _print_lines(console, [f"{layer}: {witness}" for layer, witness in witnesses.items()])
+
+
+def _print_lines(console: Console, lines: list[str]) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def verdict_table(title: str, layers: Json) -> Table:
@@ -93,7 +109,7 @@ def verdict_table(title: str, layers: Json) -> Table:
     for name, layer in layers.items():
         bits = [layer[key] for key in ("data_type_bits", "l1_bits", "least_bits", "preloaded_bits")]
         cells = [layer["taps"], layer["input"], layer["weight"], *bits, layer["fold_interval"]]
-        shown = ("" if cell is None else str(cell) for cell in cells)
+        shown = ("" if cell is None else escape(str(cell)) for cell in cells)
         verdict = layer["verdict"]
         made.add_row(escape(name), *shown, f"[{_STYLE[verdict]}]{verdict}[/]")
     return made
@@ -107,7 +123,7 @@ def reached_table(title: str, layers: Json, reached: Json) -> Table:
     kinds = [kind for kind in ("data", "attack", "proved") if kind in next(iter(reached.values()))]
     made = table(title, "layer", "register", *kinds, "overflow")
     for name, ends in reached.items():
-        cells = [f"{ends[kind]['bits']} ({100 * ends[kind]['of_rail']:.0f} %)" for kind in kinds]
+        cells = [f"{ends[kind]['bits']} ({percent(ends[kind]['of_rail'])} %)" for kind in kinds]
         data = ends["data"]
         overflowed = f"{data['overflowed_outputs']} of {data['outputs']}"
         made.add_row(escape(name), str(layers[name]["accumulator"]["bits"]), *cells, overflowed)

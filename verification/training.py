@@ -19,7 +19,7 @@ from accsim import bounds
 from accsim.errors import RecipeError
 from accsim.extras import require
 from accsim.files import atomically
-from accsim.spec import Accumulator, Overflow
+from accsim.spec import MAX_BITS, Accumulator, Overflow
 from verification import report, tables
 from verification.decide import Report, Verdict, decide
 from verification.network import network_report, showing
@@ -108,9 +108,11 @@ def _report(
     *,
     quiet: bool,
 ) -> None:
-    """The network's own report; layers without a register are decided at `UNBOUND` bits."""
+    """The network's own report; of layers without a register it says so, and takes `UNBOUND`."""
     bits = {name: UNBOUND if width is None else width for name, width in registers.items()}
+    unbound = [name for name, width in registers.items() if width is None]
     narrowest = min(bits.values())
+    first = min(max(2, narrowest - SWEPT // 2), MAX_BITS + 1 - SWEPT)
     with showing(Console(stderr=True), hidden=quiet) as told:
         content = network_report(
             out.resolve().name,
@@ -118,10 +120,11 @@ def _report(
             data.test_x,
             data.test_y,
             {name: Accumulator(width) for name, width in bits.items()},
-            widths=range(max(2, narrowest - SWEPT // 2), max(2, narrowest - SWEPT // 2) + SWEPT),
+            widths=range(first, first + SWEPT),
             compared=(Accumulator(narrowest), Accumulator(narrowest, Overflow.SATURATE)),
             steps=STEPS,
             seed=seed,
+            unbound=unbound,
             told=told,
         )
     report.write_json(out / "report.json", content)

@@ -9,7 +9,7 @@ from rich.console import Console
 from accsim import Accumulator, IntLayer, simulate
 from verification import decide, oracle
 from verification.demo import NETWORKS, SWEEP, run_demo
-from verification.report import read_reports
+from verification.reading import read_reports
 from verification.witness_file import load_witness
 
 BITS = 9

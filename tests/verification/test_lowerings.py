@@ -13,8 +13,9 @@ from a2qplus.methods import ZERO_POINTS
 from accsim import Accumulator, IntLayer, between, bounds, signed, simulate, unsigned
 from accsim.errors import RangeError, SpecError
 from verification import Verdict, decide, widths
-from verification.lowerings import LOWERINGS, lowerings, preloaded
+from verification.lowerings import lowerings, preloaded
 
+LOWERINGS = ("subtract", "outside", "preload")
 CODES = [unsigned(2), signed(2), between(2, 4), between(-3, -2), between(3, 3)]
 WIDE = Accumulator(30)
 LAYER = IntLayer([[3, -2], [1, 1]], weight_spec=signed(3), input_spec=unsigned(8), bias=[5, 0])

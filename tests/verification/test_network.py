@@ -14,6 +14,7 @@ from accsim.errors import ShapeError, SpecError
 from verification import decide
 from verification.compare import compare
 from verification.network import network_report, sweep
+from verification.page import page
 from verification.reach import reach
 from verification.report import digest, ends_json
 
@@ -95,6 +96,48 @@ def test_what_a_report_cannot_be_made_of():
     how = {"widths": range(7, 8), "compared": both, "steps": 1, "seed": 0}
     with pytest.raises(SpecError, match=r"^registers must have one for each layer, and lack 2$"):
         network_report("mine", model, x, y, {"0": both[0]}, **how)
+    registers = {"0": both[0], "2": Accumulator(8, signed=False)}
+    with pytest.raises(SpecError, match=r"^registers must have a sign, and have none for 2$"):
+        network_report("mine", model, x, y, registers, **how)
     registers = dict.fromkeys(("0", "2"), both[0])
     with pytest.raises(ShapeError, match=r"^x and y must have one length, not 60 and 59$"):
         network_report("mine", model, x, y[1:], registers, **how)
+
+
+def test_products_of_activations_are_proved_by_their_types_or_not_at_all():
+    """A network that computes such products in registers they may not fit is not proved."""
+    torch.manual_seed(0)
+    x = torch.rand(8, 5, 16)
+    y = torch.zeros(8, dtype=torch.long)
+
+    class Attends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+        def forward(self, x):
+            return self.attention(x, x, x, need_weights=False)[0].mean(dim=1)
+
+    how = {"weight_bits": 4, "act_bits": 4, "acc_bits": 9, "method": "budget"}
+    model = quantize_model(Attends(), **how, calibration=x)
+    names = list(to_layers(model))
+    both = (Accumulator(9), Accumulator(9, "saturate"))
+
+    def made(registers):
+        return network_report(
+            "mine", model, x, y, registers, widths=range(9, 10), compared=both, steps=1, seed=0
+        )
+
+    report = made(dict.fromkeys(names, Accumulator(9)))
+    assert {layer["verdict"] for layer in report["layers"].values()} == {"proved"}
+    products = {product["name"]: product for product in report["products"]}
+    assert len(products) == 2
+    assert all(product["accumulator"]["bits"] == 9 for product in products.values())
+    needed = max(product["least_bits"] for product in products.values())
+    assert needed > 9
+    assert report["verdict"] == "undecided"
+    named = dict.fromkeys(products, Accumulator(needed))
+    report = made(dict.fromkeys(names, Accumulator(9)) | named)
+    assert report["verdict"] == "proved"
+    assert {product["verdict"] for product in report["products"]} == {"proved"}
+    assert f"their types need {needed} bits of {needed}: proved" in page("t", [report])

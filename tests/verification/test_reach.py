@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from a2qplus import fit, quantize_model, to_integer, to_layers
-from accsim import Accumulator, bounds, simulate
-from accsim.errors import ModelError
-from verification.compare import compare
+from accsim import Accumulator, IntLayer, arith, bounds, signed, simulate
+from accsim.errors import ModelError, ShapeError, SpecError
+from verification.compare import compare, compare_layer
+from verification.properties import tap_inputs
 from verification.reach import reach
 
 
@@ -90,6 +91,138 @@ def test_the_same_seed_reaches_the_same():
     for name in one:
         assert (one[name].attack.high == two[name].attack.high).all()
         assert (one[name].attack.low == two[name].attack.low).all()
+
+
+class Odd(nn.Module):
+    """A layer used twice on rows of sequences, one on four axes, a constant one, one for some."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.still, self.some = (nn.Linear(6, 6) for _ in range(4))
+        self.register_buffer("table", torch.linspace(0, 1, 12).reshape(2, 6))
+
+    def forward(self, x):
+        """(B, T, K) -> (T, K)."""
+        h = self.one(self.one(x).relu())
+        h = self.two(h[:, :, None, :].transpose(0, 1)).sum(dim=(0, 2))
+        h = h + self.still(self.table).sum()
+        return h + self.some(h) if float(x.detach().max()) > 0.9 else h
+
+
+def odd():
+    """Sequences (B, T, K), of which only the last go through all layers."""
+    torch.manual_seed(1)
+    x = torch.rand(9, 5, 6) * 0.8
+    x[-1, 0, 0] = 0.95
+    model = quantize_model(Odd(), weight_bits=4, act_bits=4, method="base", calibration=x)
+    return model, x
+
+
+def test_a_network_of_any_shape_is_attacked_or_left():
+    """Layers whose rows are not the inputs', or do not depend on them, keep what data reach."""
+    model, x = odd()
+    with torch.no_grad():  # whatever holds outside
+        found = reach(model, x, steps=3)
+    assert list(found) == ["one", "two", "still", "some"]
+    for name, ends in found.items():
+        assert (ends.data.ends.high <= ends.attack.high).all(), name
+        assert (ends.attack.high <= ends.proved.high).all(), name
+        assert ends.inputs.shape == (2, 5, 6)
+    assert (found["still"].attack.high == found["still"].data.ends.high).all()
+    assert (found["one"].attack.high > found["one"].data.ends.high).any()
+    alone = reach(model, x[:1], steps=0)  # which does not reach the last layer
+    assert list(alone) == ["one", "two", "still"]
+
+
+def test_an_attack_stays_inside_the_range_of_x():
+    """Where larger inputs would go farther, also in a layer that takes any number."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3))
+    x = torch.rand(20, 4) / 2
+    model = quantize_model(model, weight_bits=4, act_bits=4, method="base", calibration=2 * x)
+    found = reach(model, x, steps=20)["0"]
+    assert found.inputs.min() >= x.min()
+    assert found.inputs.max() <= x.max()
+    assert (found.attack.high < found.proved.high).all()
+
+
+def test_what_an_attack_cannot_start_from():
+    """No input, no number of steps."""
+    model, x = network()
+    with pytest.raises(ShapeError, match=r"^x must have at least one input$"):
+        reach(model, x[:0])
+    with pytest.raises(SpecError, match=r"^steps must be an integer from 0 to 1000000, not -1$"):
+        reach(model, x, steps=-1)
+
+
+def test_registers_may_agree_after_both_have_overflowed():
+    """Then they differ from a later step on, which is found by following them."""
+    layer = IntLayer([[-4, -4]], weight_spec=signed(3), input_spec=signed(3))
+    one, two = Accumulator(3), Accumulator(2)
+    found = compare_layer(layer, [[-4, -3], [0, 0]], one, two)
+    assert (found.first_step, found.differing, found.samples) == (1, 1, (0,))
+    assert compare_layer(layer, [-4, -3], one, two).samples == (0,)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_first_step_against_following_every_output(seed):
+    """Large products, so that registers often agree again; linear and convolution, and a bias."""
+    rng = np.random.default_rng(seed)
+    missed = 0
+    for _ in range(40):
+        specs = {"weight_spec": signed(4), "input_spec": signed(4)}
+        bias = rng.integers(-2, 2, 2)
+        if seed % 2:
+            layer = IntLayer(rng.integers(-8, 8, (2, 1, 2, 2)), **specs, bias=bias, padding=1)
+            x = rng.integers(-8, 8, (2, 1, 2, 3))
+        else:
+            layer = IntLayer(rng.integers(-8, 8, (2, 4)), **specs, bias=bias)
+            x = rng.integers(-8, 8, (3, 4))
+        rules = rng.choice(["wrap", "saturate"], 2)
+        one, two = (Accumulator(int(rng.integers(2, 6)), str(rule)) for rule in rules)
+        found = compare_layer(layer, x, one, two)
+        steps, overflows = [], []
+        for _, channel, taps in tap_inputs(layer, x):
+            held = [int(bias[channel])] * 2
+            products = [int(q) * v for q, v in zip(layer.rows[channel], taps, strict=True)]
+            step, over = None, None
+            for k, product in enumerate(products):
+                over = (
+                    k
+                    if over is None and held[0] + product not in range(one.min, one.max + 1)
+                    else over
+                )
+                held = [arith.reduce(held[i] + product, (one, two)[i]) for i in (0, 1)]
+                step = k if step is None and held[0] != held[1] else step
+            if held[0] != held[1]:
+                steps.append(step)
+                overflows.append(over)
+        assert found.differing == len(steps)
+        assert found.first_step == min(steps, default=-1)
+        missed += bool(steps) and min(steps) not in overflows
+    assert missed > 0 or seed
+
+
+def test_calls_of_one_layer_are_told_together():
+    """The first step of all calls, and every channel and row that differs in any."""
+    torch.manual_seed(3)
+    layer = nn.Linear(6, 6)
+    model, x = nn.Sequential(layer, nn.ReLU(), layer), torch.rand(12, 6)
+    model = quantize_model(model, weight_bits=4, act_bits=4, method="base", calibration=x)
+    registers = Accumulator(8), Accumulator(7, "saturate")
+    names = to_layers(model)
+    parts = {name: [] for name in names}
+
+    def watch(name, frozen, codes, _):
+        parts[name].append(compare_layer(frozen, codes, *registers))
+
+    to_integer(model, registers[0], watch=watch)(x)
+    found = compare(model, x, *registers).layers
+    for name, calls in parts.items():
+        steps = [part.first_step for part in calls if part.first_step >= 0]
+        assert found[name].first_step == min(steps, default=-1)
+        assert found[name].outputs == sum(part.outputs for part in calls)
+        assert set(found[name].channels) == {c for part in calls for c in part.channels}
 
 
 def test_an_attack_needs_floats():

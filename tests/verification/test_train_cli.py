@@ -27,7 +27,7 @@ from a2qplus.train import accuracy
 from accsim import Accumulator, IntLayer
 from accsim.errors import UnsafeLayerError
 from verification import Verdict, decide, training
-from verification.report import read_reports
+from verification.reading import read_reports
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -282,7 +282,21 @@ def test_a_report_says_what_it_takes_for_layers_without_a_register(command, fold
     (found,) = read_reports(folder / "run" / "report.json")
     bits = [layer["accumulator"]["bits"] for layer in found["layers"].values()]
     assert bits == [training.UNBOUND, 8, training.UNBOUND]
-    assert "each layer in its own register" in (folder / "run" / "report.html").read_text()
+    text = (folder / "run" / "report.html").read_text()
+    assert "each layer in its own register" in text
+    assert found["unbound"] == ["0", "7"]
+    assert "Without a register of their own, taken in this one: 0, 7" in text
+    out = command("report", folder / "run" / "report.json")[1]
+    assert "without a register of their own: 0, 7" in out
+
+
+def test_a_report_of_the_widest_registers(command, folder, monkeypatch):
+    """No wider ones are swept."""
+    monkeypatch.setattr(training, "STEPS", 1)
+    path = changed(folder, ("acc_bits = 8", "acc_bits = 60"))
+    assert command("train", path, "--out", folder / "run", "--report")[0] == 0
+    (found,) = read_reports(folder / "run" / "report.json")
+    assert found["sweep"][-1]["bits"] == 62
 
 
 def test_layers_without_a_register_are_not_decided(command, folder):

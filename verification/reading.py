@@ -1,0 +1,108 @@
+"""Reports as they come back from a file: checked, and their witnesses replayed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from accsim.errors import ReportError, WitnessError
+from verification.decide import Verdict
+from verification.report import Json, digest, worst
+from verification.schema import NAME, REPORT
+from verification.witness import Witness
+from verification.witness_file import replayed
+
+__all__ = ["read_reports", "witnesses_of"]
+
+_MOST_BYTES = 2**28
+
+
+def read_reports(path: Path) -> list[Json]:
+    """The reports in a file: one of `sealed`, or all those under "networks".
+
+    Raises: ReportError for a file that is none, of another schema, that was changed since, or
+    disagrees with itself; OSError.
+    """
+    if path.stat().st_size > _MOST_BYTES:
+        raise ReportError(f"{path.name} must be a report, not of over {_MOST_BYTES} bytes")
+    try:
+        content = json.loads(path.read_bytes(), parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        raise ReportError(f"{path.name} must be a report as JSON") from None
+    networks = content.get("networks") if isinstance(content, dict) else None
+    reports = list(networks.values()) if isinstance(networks, dict) and networks else [content]
+    for report in reports:
+        with _of(path.name):
+            _check(report)
+    names = [report["name"] for report in reports]
+    if len(set(names)) < len(names):
+        raise ReportError(f"{path.name} must have networks of different names")
+    return reports
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(text)
+
+
+@contextmanager
+def _of(name: str) -> Iterator[None]:
+    """Errors within tell of which file they are."""
+    try:
+        yield
+    except ReportError as error:
+        raise ReportError(f"{name} {error}") from None
+
+
+def _check(report: object) -> None:
+    """Raise unless it is a report, unchanged, and one that could have been found."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    schema = report.get("schema") if isinstance(report, dict) else None
+    if schema != NAME:
+        raise ReportError(f"must be of schema {NAME}, not {schema!r}")
+    assert isinstance(report, dict)
+    wrong = best_match(Draft202012Validator(REPORT).iter_errors(report))
+    if wrong is not None:
+        place = ".".join(str(part) for part in wrong.absolute_path) or "it"
+        raise ReportError(f"must have the members of {NAME}: {place}: {wrong.message}")
+    if report["digest"] != (found := digest(report)):
+        raise ReportError(
+            f"must be as it was written: its digest is {report['digest']!r}, that of its content"
+            f" {found!r}"
+        )
+    _check_verdicts(report)
+
+
+def _check_verdicts(report: Json) -> None:
+    """Verdicts, widths, registers and witnesses agree."""
+    layers = report["layers"]
+    parts = [*layers.values(), *report.get("products", [])]
+    due = worst({Verdict(part["verdict"]) for part in parts})
+    if report["verdict"] != due:
+        raise ReportError(f"must be {due}, as its parts are, not {report['verdict']}")
+    for name, layer in layers.items():
+        register, witness = layer["accumulator"], layer["witness"]
+        if (layer["verdict"] == "refuted") != bool(witness):
+            raise ReportError(f"must have a witness of layer {name!r} if refuted, and only then")
+        started = (report.get("preloads") or {}).get(name)
+        fits = layer["least_bits"] <= register["bits"]
+        if register["signed"] and started is None and fits != (layer["verdict"] == "proved"):
+            raise ReportError(f"must prove layer {name!r} if its least bits fit, and only then")
+        if witness and witness.get("accumulator") != register:
+            raise ReportError(f"must have a witness of layer {name!r} in that layer's register")
+
+
+def witnesses_of(layers: Json) -> dict[str, Witness]:
+    """The witnesses of the refuted layers, replayed. Raises: ReportError."""
+    try:
+        return {
+            name: replayed(layer["witness"], f"the witness of {name!r}")
+            for name, layer in layers.items()
+            if layer["witness"]
+        }
+    except WitnessError as error:
+        raise ReportError(f"a report must hold witnesses that replay: {error}") from None

@@ -1,0 +1,149 @@
+"""The schema of a report, as JSON Schema: every member, its type and its bounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from accsim.spec import MAX_BITS
+
+__all__ = ["NAME", "REPORT"]
+
+NAME = "accsim.report/1"
+_FAR = 2**64  # no running sum goes as far
+_LONG = 1000  # letters of a name
+Schema = dict[str, Any]
+
+
+def _record(required: Schema, optional: Schema | None = None) -> Schema:
+    return {
+        "type": "object",
+        "required": list(required),
+        "properties": required | (optional or {}),
+        "additionalProperties": False,
+    }
+
+
+def _by_name(values: Schema, **limits: int) -> Schema:
+    names = {"maxLength": _LONG}
+    return {"type": "object", "propertyNames": names, "additionalProperties": values, **limits}
+
+
+def _list(items: Schema, least: int = 0) -> Schema:
+    return {"type": "array", "items": items, "minItems": least}
+
+
+def _integer(least: int, most: int) -> Schema:
+    return {"type": "integer", "minimum": least, "maximum": most}
+
+
+def _or_null(values: Schema) -> Schema:
+    return {"anyOf": [values, {"type": "null"}]}
+
+
+_TEXT = {"type": "string", "maxLength": _LONG}
+_FLAG = {"type": "boolean"}
+_BITS = _integer(1, 2 * MAX_BITS)
+_COUNT = _integer(0, 2**MAX_BITS)
+_SUM = _integer(-_FAR, _FAR)
+_SIZE = {"type": "number", "minimum": 0, "maximum": 1e300}
+_VERDICT = {"enum": ["proved", "refuted", "undecided"]}
+_RULE = {"enum": ["wrap", "saturate"]}
+_REGISTER = _record({"bits": _integer(2, MAX_BITS), "overflow": _RULE, "signed": _FLAG})
+_ENDS = {"low": _SUM, "high": _SUM, "bits": _BITS, "of_rail": _SIZE}
+
+_LAYER = _record(
+    {
+        "verdict": _VERDICT,
+        "accumulator": _REGISTER,
+        "digest": _TEXT,
+        **dict.fromkeys(("taps", "channels", "weights"), _COUNT),
+        **dict.fromkeys(("input", "weight"), _TEXT),
+        **dict.fromkeys(("data_type_bits", "least_bits", "final_bits", "any_order_bits"), _BITS),
+        **dict.fromkeys(("l1_bits", "zero_centered_bits", "preloaded_bits"), _or_null(_BITS)),
+        "fold_interval": _or_null(_COUNT),
+        "channel_bits": _list(_BITS, 1),
+        "channel_final_bits": _list(_BITS, 1),
+        "channel_any_order_bits": _list(_BITS, 1),
+        "unsafe_channels": _list(_COUNT),
+        "wrap_exact": _FLAG,
+        "witness": _or_null({"type": "object"}),  # replayed, which says more than a schema
+    }
+)
+_DATA = _record(
+    {
+        **_ENDS,
+        "outputs": _integer(1, 2**MAX_BITS),
+        "overflowed_outputs": _COUNT,
+        "channel_low": _list(_SUM, 1),
+        "channel_high": _list(_SUM, 1),
+        "outputs_by_bits": {
+            "type": "object",
+            "patternProperties": {"^[1-9][0-9]?$": _COUNT},
+            "additionalProperties": False,
+        },
+        "spread": _list({"type": "array", "items": _SUM, "minItems": 3, "maxItems": 3}),
+    }
+)
+_REACHED = _record({"data": _DATA, "proved": _record(_ENDS)}, {"attack": _record(_ENDS)})
+_LOWERING = _record({"verdict": _VERDICT, "least_bits": _BITS, "input": _TEXT})
+_PRODUCT = _record(
+    {
+        **dict.fromkeys(("name", "left", "right"), _TEXT),
+        "taps": _COUNT,
+        "accumulator": _REGISTER,
+        "least_bits": _BITS,
+        "verdict": _VERDICT,
+    }
+)
+_OVERFLOWS = _record(dict.fromkeys(("outputs", "overflowed_outputs", "overflow_steps"), _COUNT))
+_POINT = _record(
+    {
+        "bits": _BITS,
+        "overflow": _RULE,
+        "accuracy": {"type": "number", "minimum": 0, "maximum": 1},
+        "overflows": _by_name(_OVERFLOWS),
+    }
+)
+_DIFFERENCE = _record(
+    {
+        **dict.fromkeys(("outputs", "differing"), _COUNT),
+        **dict.fromkeys(("channels", "samples"), _list(_COUNT)),
+        "first_step": _integer(-1, 2**MAX_BITS),
+    }
+)
+_COMPARISON = _record(
+    {
+        **dict.fromkeys(("first", "second"), _TEXT),
+        "registers": _list(_REGISTER, 2),
+        "samples": _COUNT,
+        "largest": _SIZE,
+        "changed": _list(_COUNT),
+        "layers": _by_name(_DIFFERENCE),
+    }
+)
+
+REPORT = _record(
+    {
+        "schema": {"const": NAME},
+        "digest": _TEXT,
+        "made": _by_name(_TEXT),
+        "name": _TEXT,
+        "verdict": _VERDICT,
+        "layers": _by_name(_LAYER, minProperties=1),
+    },
+    {
+        "accumulator": _REGISTER,
+        "inputs": _or_null(_TEXT),
+        "reached": _by_name(
+            _record({"data": _DATA, "proved": _record(_ENDS)}, {"attack": _record(_ENDS)})
+        ),
+        "zero_point": _or_null(_SUM),
+        "lowering": _or_null(_TEXT),
+        "lowerings": _by_name(_by_name(_LOWERING)),
+        "preloads": _by_name(_or_null(_list(_SUM, 1))),
+        "products": _list(_PRODUCT),
+        "unbound": _list(_TEXT),
+        "sweep": _list(_POINT),
+        "comparison": _COMPARISON,
+    },
+)
