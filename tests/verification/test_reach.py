@@ -8,7 +8,7 @@ from torch import nn
 from a2qplus import fit, quantize_model, to_integer, to_layers
 from accsim import Accumulator, IntLayer, arith, bounds, signed, simulate
 from accsim.errors import ModelError, ShapeError, SpecError
-from verification.compare import compare, compare_layer
+from verification.compare import Difference, _together, compare, compare_layer
 from verification.properties import tap_inputs
 from verification.reach import reach
 
@@ -103,17 +103,16 @@ class Odd(nn.Module):
 
     def forward(self, x):
         """(B, T, K) -> (T, K)."""
-        h = self.one(self.one(x).relu())
+        h = self.one(self.one(x[:, :, None]).relu())[:, :, 0]
         h = self.two(h[:, :, None, :].transpose(0, 1)).sum(dim=(0, 2))
         h = h + self.still(self.table).sum()
-        return h + self.some(h) if float(x.detach().max()) > 0.9 else h
+        return h + self.some(h) if len(x) % 2 else h
 
 
 def odd():
-    """Sequences (B, T, K), of which only the last go through all layers."""
+    """Sequences (B, T, K): an even number of them does not go through all layers."""
     torch.manual_seed(1)
-    x = torch.rand(9, 5, 6) * 0.8
-    x[-1, 0, 0] = 0.95
+    x = torch.rand(9, 5, 6)
     model = quantize_model(Odd(), weight_bits=4, act_bits=4, method="base", calibration=x)
     return model, x
 
@@ -123,6 +122,8 @@ def test_a_network_of_any_shape_is_attacked_or_left():
     model, x = odd()
     with torch.no_grad():  # whatever holds outside
         found = reach(model, x, steps=3)
+    for name, again in reach(model, x, steps=3).items():
+        assert (again.attack.high == found[name].attack.high).all()
     assert list(found) == ["one", "two", "still", "some"]
     for name, ends in found.items():
         assert (ends.data.ends.high <= ends.attack.high).all(), name
@@ -130,7 +131,7 @@ def test_a_network_of_any_shape_is_attacked_or_left():
         assert ends.inputs.shape == (2, 5, 6)
     assert (found["still"].attack.high == found["still"].data.ends.high).all()
     assert (found["one"].attack.high > found["one"].data.ends.high).any()
-    alone = reach(model, x[:1], steps=0)  # which does not reach the last layer
+    alone = reach(model, x[:2], steps=0)  # which do not reach the last layer
     assert list(alone) == ["one", "two", "still"]
 
 
@@ -144,6 +145,22 @@ def test_an_attack_stays_inside_the_range_of_x():
     assert found.inputs.min() >= x.min()
     assert found.inputs.max() <= x.max()
     assert (found.attack.high < found.proved.high).all()
+
+
+def test_an_attack_leaves_the_model_as_it_was():
+    """Statistics of batches and dropout, too, where the model is being trained."""
+    torch.manual_seed(0)
+    x = torch.rand(20, 6)
+    layers = [nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.ReLU(), nn.Linear(8, 3)]
+    how = {"weight_bits": 4, "act_bits": 4, "method": "base"}
+    model = quantize_model(nn.Sequential(*layers), calibration=x, **how).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    one, two = (reach(model, x, steps=3) for _ in range(2))
+    assert model.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    for name in one:
+        assert (one[name].attack.high == two[name].attack.high).all()
 
 
 def test_what_an_attack_cannot_start_from():
@@ -161,7 +178,9 @@ def test_registers_may_agree_after_both_have_overflowed():
     one, two = Accumulator(3), Accumulator(2)
     found = compare_layer(layer, [[-4, -3], [0, 0]], one, two)
     assert (found.first_step, found.differing, found.samples) == (1, 1, (0,))
-    assert compare_layer(layer, [-4, -3], one, two).samples == (0,)
+    pair = IntLayer([[0, 0], [-4, -4]], weight_spec=signed(3), input_spec=signed(3))
+    found = compare_layer(pair, [-4, -3], one, two)
+    assert (found.channels, found.samples) == ((1,), (0,))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -218,6 +237,9 @@ def test_calls_of_one_layer_are_told_together():
 
     to_integer(model, registers[0], watch=watch)(x)
     found = compare(model, x, *registers).layers
+    assert _together([Difference(4, 0, (), (), -1), Difference(4, 1, (2,), (3,), 5)]) == (
+        Difference(8, 1, (2,), (3,), 5)
+    )
     for name, calls in parts.items():
         steps = [part.first_step for part in calls if part.first_step >= 0]
         assert found[name].first_step == min(steps, default=-1)

@@ -179,6 +179,9 @@ def test_a_preload_saves_a_bit(command, folder):
     assert (started["least_bits"], started["preloaded_bits"]) == (10, 9)
     told = json.loads(command(*words, "--bits", 9, "--json")[1])
     assert told["preloads"] == {"one": [-256 + 15]}
+    (folder / "r.json").write_text(json.dumps(told))
+    code, out, _ = command("report", folder / "r.json")
+    assert (code, "preloaded where a start fits" in out) == (0, True)
     assert "one: started from -241 to -241" in command(*words, "--bits", 9)[1]
     assert "one: no start" in command(*words, "--bits", 8)[1]
     IntLayer(
