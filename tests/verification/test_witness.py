@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from a2qplus import quantize_model
-from accsim import Accumulator, IntLayer, between, signed, unsigned
+from accsim import Accumulator, IntLayer, between, signed, simulate, unsigned
 from accsim.arith import fold
 from accsim.errors import SpecError, WitnessError
 from verification import Verdict, assert_safe, decide, load_witness, oracle, save_witness
@@ -70,6 +70,8 @@ def test_a_file_replays(tmp_path):
     ("change", "text"),
     [
         ({"step": 2}, "w.json must tell what happens: step is 0, not 2"),
+        ({"step": False}, "w.json must tell what happens: step is 0, not False"),
+        ({"simulated": 63.0}, "w.json must tell what happens: simulated is 63, not 63.0"),
         ({"simulated": 0}, "w.json must tell what happens: simulated is 63, not 0"),
         (
             {"schema": "accsim.witness/2"},
@@ -158,6 +160,34 @@ def test_no_order_is_worse():
         SpecError, match=r"^accumulator must saturate: one that wraps ends the same"
     ):
         worst_order([1], Accumulator(4))
+
+
+@pytest.mark.parametrize("spec", [between(2, 9), between(-9, -3), between(-2, 7)], ids=str)
+def test_no_entry_of_a_witness_can_move(spec):
+    """Each a step nearer to 0, or at rest, the others staying: the register holds every sum."""
+    rng = np.random.default_rng(5)
+    idle = min(max(0, spec.min), spec.max)
+    moved = 0
+    for _ in range(60):
+        layer = IntLayer(rng.integers(-7, 8, (1, 12)), weight_spec=signed(4), input_spec=spec)
+        register = Accumulator(max(2, int(decide(layer, Accumulator(30)).least_bits) - 1))
+        witness = decide(layer, register).witness
+        if witness is None:
+            continue
+        assert simulate(layer, witness.x, register).overflow_count[0] > 0
+        for k in np.flatnonzero(witness.x != idle).tolist():
+            for nearer in (idle, int(witness.x[k]) + (1 if witness.x[k] < idle else -1)):
+                x = witness.x.copy()
+                x[k] = nearer
+                assert simulate(layer, x, register).overflow_count[0] == 0
+                moved += 1
+    assert moved > 300
+
+
+def test_assert_safe_needs_layers():
+    """An empty mapping would pass whatever it was meant to hold."""
+    with pytest.raises(SpecError, match=r"^assert_safe must have at least one layer$"):
+        assert_safe({}, Accumulator(8))
 
 
 def test_assert_safe_tells_the_witness():
