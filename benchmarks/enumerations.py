@@ -194,7 +194,8 @@ def oracle() -> Iterator[Any]:
                     yield outcome(oracle.dot, products, products[::-1], bias=bias, **how)
         for lengths in product(range(4), repeat=2):
             yield outcome(oracle.dot, *([1] * length for length in lengths), **how)
-        yield outcome(oracle.run, [1], register.bits, "neither")
+        for word in ("neither", "saturated", "wrapped"):
+            yield outcome(oracle.run, [1], register.bits, word)
     for taps, ends, bias in product(range(4), product(range(-2, 4), repeat=2), (-3, 0, 2)):
         for weights in product((-2, 0, 1, 3), repeat=taps):
             yield outcome(oracle.running_range, weights, *ends, bias=bias)

@@ -74,12 +74,12 @@ def test_layers(register):
         weight_spec=signed(4),
         input_spec=unsigned(4),
         bias=range(6),
-        stride=(2, 1),
-        padding=(1, 2),
-        dilation=(3, 2),
+        stride=(2, 3),
+        padding=(1, 4),
+        dilation=(5, 6),
         groups=2,
     )
-    assert_right(conv, RNG.integers(0, 16, (2, 4, 6, 5)), register)
+    assert_right(conv, RNG.integers(0, 16, (2, 4, 7, 9)), register)
 
 
 @pytest.mark.parametrize("rule", list(Overflow))
