@@ -232,9 +232,9 @@ def portable() -> Iterator[Any]:
 
     registers = [*REGISTERS[-4:], Accumulator(40), Accumulator(40, "saturate")]
     names = ("stride", "padding", "dilation", "groups")
-    for kernel, *values in product(((1, 1), (2, 3)), (1, (2, 1)), (0, (1, 2)), (1, (3, 2)), (1, 2)):
+    for kernel, *values in product(((1, 1), (2, 3)), (1, (2, 1)), (0, (2, 3)), (1, (3, 2)), (1, 2)):
         how = dict(zip(names, values, strict=True))
-        conv, x = layer(4, 4 // how["groups"], *kernel, **how), random.integers(-8, 8, (2, 4, 5, 6))
+        conv, x = layer(4, 6 // how["groups"], *kernel, **how), random.integers(-8, 8, (2, 6, 5, 6))
         for register, count in product(registers, (1, 5)):
             yield outcome(plain_run, conv, x, register, count)
     edges = [(1, 1, n) for n in (0, 1, 255, 256, 257, 513)]

@@ -70,7 +70,7 @@ def test_layers(register):
     )
     assert_right(flat, RNG.integers(-8, 8, (4, 7)), register)
     conv = IntLayer(
-        RNG.integers(-8, 8, (6, 2, 2, 3)),
+        RNG.integers(-8, 8, (6, 3, 2, 3)),
         weight_spec=signed(4),
         input_spec=unsigned(4),
         bias=range(6),
@@ -79,7 +79,14 @@ def test_layers(register):
         dilation=(5, 6),
         groups=2,
     )
-    assert_right(conv, RNG.integers(0, 16, (2, 4, 7, 9)), register)
+    assert_right(conv, RNG.integers(0, 16, (2, 6, 7, 9)), register)
+    dense = IntLayer(
+        RNG.integers(-8, 8, (1, 2, 3, 2)),
+        weight_spec=signed(4),
+        input_spec=unsigned(4),
+        padding=(2, 3),
+    )
+    assert_right(dense, RNG.integers(0, 16, (3, 2, 2, 4)), register)
 
 
 @pytest.mark.parametrize("rule", list(Overflow))
