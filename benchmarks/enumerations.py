@@ -239,12 +239,17 @@ def portable() -> Iterator[Any]:
             yield outcome(plain_run, conv, x, register, count)
     edges = [(1, 1, n) for n in (0, 1, 255, 256, 257, 513)]
     edges += [(n, 2, 2) for n in (127, 128, 129, 257)] + [(2, n, 2) for n in (127, 128, 129, 257)]
-    for (rows, channels, taps), register in product([*edges, (129, 129, 1)], registers[::2]):
+    edges += [(129, n, 1) for n in (127, 128, 129)]
+    for (rows, channels, taps), register in product(edges, registers[::2]):
         flat, x = layer(channels, taps), random.integers(-8, 8, (rows, taps))
         for count in (1, 3, 5):
             yield outcome(plain_run, flat, x, register, count)
-    conv, x = layer(3 * 129, 1, 1, 1, groups=3), random.integers(-8, 8, (1, 3, 1, 2))
-    yield [shown(plain_run(conv, x, register, 5)) for register in registers[:2]]
+    for groups in (2, 3):
+        conv = layer(groups * 129, 1, 1, 1, groups=groups)
+        x = random.integers(-8, 8, (1, groups, 1, 2))
+        yield [shown(plain_run(conv, x, register, 5)) for register in registers[:2]]
+    conv, x = layer(1, 2, 3, 2, padding=(2, 3)), random.integers(-8, 8, (3, 2, 2, 4))
+    yield [shown(plain_run(conv, x, register, 5)) for register in registers]
     for lane, rule, is_signed in product((31, 63), Overflow, (True, False)):
         spec = unsigned(lane - 1)
         one = IntLayer([[-1]], weight_spec=signed(1), input_spec=spec)

@@ -93,10 +93,11 @@ def test_layers(register):
 @pytest.mark.parametrize(
     ("rows", "channels", "taps", "groups"),
     [(2, 1, 2 * TAPS + 1, 1), (2 * LANES + 1, 2, 2, 1), (1, 2 * CHANNELS + 1, 2, 1),
-     (LANES + 1, CHANNELS + 1, 1, 1), (1, 3 * (CHANNELS + 1), 1, 3), (1, 1, 0, 1)],
+     (LANES + 1, CHANNELS - 1, 1, 1), (LANES + 1, CHANNELS, 1, 1), (LANES + 1, CHANNELS + 1, 1, 1),
+     (1, 2 * (CHANNELS + 1), 1, 2), (1, 1, 0, 1)],
 )  # fmt: skip
 def test_edges_of_blocks(rows, channels, taps, groups, rule):
-    """One more than whole blocks of lanes, channels and taps, and no tap at all."""
+    """Beside whole blocks of lanes, channels (also of a group) and taps, and no tap at all."""
     shape = (channels, taps) if groups == 1 else (channels, taps, 1, 1)
     layer = IntLayer(
         RNG.integers(-8, 8, shape),
