@@ -230,7 +230,7 @@ def portable() -> Iterator[Any]:
         weight, bias = random.integers(-8, 8, shape), random.integers(0, 8, shape[0])
         return IntLayer(weight, weight_spec=signed(4), input_spec=signed(4), bias=bias, **how)
 
-    registers = [*REGISTERS[-4:], Accumulator(40), Accumulator(40, "saturate")]
+    registers = [REGISTERS[-4], REGISTERS[-1], Accumulator(40), Accumulator(40, "saturate")]
     names = ("stride", "padding", "dilation", "groups")
     for kernel, *values in product(((1, 1), (2, 3)), (1, (2, 1)), (0, (2, 3)), (1, (3, 2)), (1, 2)):
         how = dict(zip(names, values, strict=True))
@@ -240,9 +240,9 @@ def portable() -> Iterator[Any]:
     edges = [(1, 1, n) for n in (0, 1, 255, 256, 257, 513)]
     edges += [(n, 2, 2) for n in (127, 128, 129, 257)] + [(2, n, 2) for n in (127, 128, 129, 257)]
     edges += [(129, n, 1) for n in (127, 128, 129)]
-    for (rows, channels, taps), register in product(edges, registers[::2]):
+    for (rows, channels, taps), register in product(edges, registers[:2]):
         flat, x = layer(channels, taps), random.integers(-8, 8, (rows, taps))
-        for count in (1, 3, 5):
+        for count in (1, 5):
             yield outcome(plain_run, flat, x, register, count)
     for groups in (2, 3):
         conv = layer(groups * 129, 1, 1, 1, groups=groups)
@@ -261,7 +261,7 @@ def portable() -> Iterator[Any]:
     ):
         for low, high in ((-8, 7), (-2, 3), (0, 9), (-12, 12)):
             yield outcome(portable.certified, rows.astype(kind), starts, -1, 3, low, high, step)
-    for length in (2**15 - 1, 2**15, 2**15 + 1, 2**16 + 1):
+    for length in (2**15 + 1, 2**16 + 1):
         for value, kind in ((-(2**15), np.int16), (127, np.int8), (-(2**40), np.int64)):
             row = np.full((1, length), value, kind)
             ends = (0, 1, min(value, 0) * length + 1, 2**62)
