@@ -289,3 +289,14 @@ def test_results_leave_int64_when_they_must(most, kind):
     low, high = bounds.extremes(row, unsigned(31), bias=[start])
     assert (low.dtype, high.dtype) == (kind, kind)
     assert (int(low[0]), int(high[0])) == (start, most)
+
+
+def test_bits_of_one_channel_and_of_none():
+    """A row alone has the bits of a row among others; the least are 2 of A2Q+, 1 of a preload."""
+    weight = rows(5, 30)
+    weight[0] = 0
+    for spec in (unsigned(1), unsigned(2), signed(2), between(-1, 3)):
+        for bits, least in ((bounds.zero_centered_bits, 2), (bounds.preloaded_bits, 1)):
+            found = bits(weight, spec)
+            assert [bits(row, spec) for row in weight] == found.tolist()
+            assert (int(found[0]), int(found.min())) == (least, least)
