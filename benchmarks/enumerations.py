@@ -239,7 +239,7 @@ def portable() -> Iterator[Any]:
             yield outcome(plain_run, conv, x, register, count)
     edges = [(1, 1, n) for n in (0, 1, 255, 256, 257, 513)]
     edges += [(n, 2, 2) for n in (127, 128, 129, 257)] + [(2, n, 2) for n in (127, 128, 129, 257)]
-    edges += [(129, n, 1) for n in (127, 128, 129)]
+    edges += [(n, 129, 1) for n in (127, 128, 129)]
     for (rows, channels, taps), register in product(edges, registers[:2]):
         flat, x = layer(channels, taps), random.integers(-8, 8, (rows, taps))
         for count in (1, 5):

@@ -300,3 +300,14 @@ def test_bits_of_one_channel_and_of_none():
             found = bits(weight, spec)
             assert [bits(row, spec) for row in weight] == found.tolist()
             assert (int(found[0]), int(found.min())) == (least, least)
+
+
+@pytest.mark.parametrize("is_signed", [True, False])
+def test_what_fits(is_signed):
+    """Both ends inside, for every pair around the rails; one by one and all at once."""
+    register = Accumulator(3, signed=is_signed)
+    ends = list(product(range(-9, 10), repeat=2))
+    inside = [low in range(register.min, 10) and high in range(-9, register.max + 1)
+              for low, high in ends]  # fmt: skip
+    assert [bounds.fits(low, high, register) for low, high in ends] == inside
+    assert bounds.fits(*np.array(ends).T, register).tolist() == inside

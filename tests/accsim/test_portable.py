@@ -90,10 +90,11 @@ def test_layers(register):
 
 
 @pytest.mark.parametrize("rule", list(Overflow))
+# of a linear layer with many channels, these are the lanes, and the rows are the channels
 @pytest.mark.parametrize(
     ("rows", "channels", "taps", "groups"),
     [(2, 1, 2 * TAPS + 1, 1), (2 * LANES + 1, 2, 2, 1), (1, 2 * CHANNELS + 1, 2, 1),
-     (LANES + 1, CHANNELS - 1, 1, 1), (LANES + 1, CHANNELS, 1, 1),
+     (CHANNELS - 1, LANES + 1, 1, 1), (CHANNELS, LANES + 1, 1, 1),
      (1, 2 * (CHANNELS + 1), 1, 2), (1, 1, 0, 1)],
 )  # fmt: skip
 def test_edges_of_blocks(rows, channels, taps, groups, rule):
