@@ -309,5 +309,19 @@ def test_what_fits(is_signed):
     ends = list(product(range(-9, 10), repeat=2))
     inside = [low in range(register.min, 10) and high in range(-9, register.max + 1)
               for low, high in ends]  # fmt: skip
-    assert [bounds.fits(low, high, register) for low, high in ends] == inside
+    fitting = [bounds.fits(low, high, register) for low, high in ends]
+    assert fitting == inside
+    assert {type(one) for one in fitting} == {bool}
     assert bounds.fits(*np.array(ends).T, register).tolist() == inside
+
+
+def test_one_channel_has_plain_numbers():
+    """Python's own, of a row alone; what is empty has no size."""
+    row, spec = [1, -2], unsigned(2)
+    numbers = [*bounds.extremes(row, spec), *bounds.running_extremes(row, spec)]
+    numbers += [bounds.least_bits(row, spec), bounds.l1_bits(row, spec)]
+    numbers += [bounds.zero_centered_bits(row, spec), bounds.preloaded_bits(row, spec)]
+    numbers += [bounds.preload(row, spec, 5), bounds.fold_interval(row, spec, 5)]
+    assert numbers == [-6, 3, -6, 3, 4, 5, 4, 4, -10, 2]
+    assert {type(number) for number in numbers} == {int}
+    assert bounds.magnitude(np.zeros(0, int)) == 0
