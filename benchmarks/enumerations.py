@@ -93,7 +93,9 @@ def bounds() -> Iterator[Any]:
             yield outcome(bounds.data_type_bits, k, weights, spec)
         yield outcome(bounds.idle_too, spec)
         yield outcome(bounds.tap_products, rows, spec)
-        yield outcome(bounds.magnitude, rows)
+        for start in range(len(rows)):
+            yield outcome(bounds.magnitude, rows[start:])
+            yield outcome(bounds.magnitude, rows[: start + 1])
     random = np.random.default_rng(0)
     for size in range(28, 64):  # where int64 ends
         wide = random.integers(-(2 ** min(size, 62)), 2 ** min(size, 62), (2, 3))

@@ -324,4 +324,6 @@ def test_one_channel_has_plain_numbers():
     numbers += [bounds.preload(row, spec, 5), bounds.fold_interval(row, spec, 5)]
     assert numbers == [-6, 3, -6, 3, 4, 5, 4, 4, -10, 2]
     assert {type(number) for number in numbers} == {int}
-    assert bounds.magnitude(np.zeros(0, int)) == 0
+    sizes = {(): 0, (0,): 0, (-3, 2): 3, (-2, 3): 3, (-4, -5): 5, (6, 7): 7, (-(2**63),): 2**63}
+    for numbers, size in sizes.items():
+        assert bounds.magnitude(np.array(numbers, int)) == size
