@@ -27,6 +27,7 @@ MEMORY = 4 * 2**30  # bytes that a mutant may take beyond what is loaded
 
 # The tests that may kill the mutants of each module, those that kill most first.
 BOUNDS = "tests/accsim/test_bounds.py::test_"
+PORTABLE = "tests/accsim/test_portable.py::test_"
 DECIDE = "tests/verification/test_decide.py::test_"
 ALWAYS = ["tests/test_signatures.py"]
 TESTS = {
@@ -42,7 +43,14 @@ TESTS = {
         "tests/accsim/test_bounds.py",
     ],
     "accsim/budgets.py": ["tests/accsim/test_budgets.py", "tests/accsim/test_bounds.py", *ALWAYS],
-    "accsim/kernels/portable.py": ["tests/accsim/test_portable.py", "-k", "compiled"],
+    "accsim/kernels/portable.py": [
+        PORTABLE + "how_many_tasks",
+        PORTABLE + "certified_rows",
+        PORTABLE + "layers",
+        "tests/accsim/test_portable.py",
+        "-k",
+        "compiled",
+    ],
     "verification/decide.py": [
         DECIDE + "padding_without_zero",
         DECIDE + "what_is_refused",
@@ -191,7 +199,12 @@ def tested(mutant: Mutant) -> int:
 
 
 def enumerated(mutant: Mutant) -> int:
-    """Print how many outcomes the module's enumeration has with the mutant in place, and a hash."""
+    """Print how many outcomes the module's enumeration has with the mutant in place, and a hash.
+
+    With the compiler on, if that is what the mutant changes.
+    """
+    if "njit(" in mutant.before:
+        importlib.import_module("numba").config.DISABLE_JIT = False
     sys.meta_path.insert(0, InPlace(mutant))
     enumerations = importlib.import_module("enumerations")
     print(enumerations.digest(getattr(enumerations, Path(mutant.path).stem)))

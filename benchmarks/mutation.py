@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cosmic_ray.commands import init
@@ -58,6 +59,8 @@ class Campaign:
             raise SystemExit(f"tests must pass unchanged:\n{self.output.read_text()}")
         middle = time.perf_counter()
         self.outcomes = self.enumerated(self.original)
+        if not self.outcomes:
+            raise SystemExit(f"outcomes must have an end unchanged:\n{self.output.read_text()}")
         seconds = {"tests": middle - start, "outcomes": time.perf_counter() - middle}
         self.limits = {key: max(LEAST, PATIENCE * spent) for key, spent in seconds.items()}
 
@@ -69,7 +72,7 @@ class Campaign:
         """How many outcomes the enumeration has, and their digest; nothing if it fails."""
         seconds = self.limits["outcomes"]
         code = mutants.forked(lambda: mutants.enumerated(mutant), seconds, self.output)
-        return self.output.read_text().strip() if code == 0 else ""
+        return self.output.read_text().splitlines()[-1] if code == 0 else ""
 
     def judge(self, mutant: Mutant) -> WorkResult:
         """What becomes of one mutant; its kind is the first word of the output."""
@@ -89,6 +92,16 @@ class Campaign:
         return WorkResult(WorkerOutcome.NORMAL, kind, TestOutcome.SURVIVED)
 
 
+@dataclass
+class Report:
+    """Counts of a module's mutants by kind, those that survive, and what the check compared."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    surviving: list[tuple[int, Mutant, str]] = field(default_factory=list)
+    used: set[tuple[str, ...]] = field(default_factory=set)
+    outcomes: int = 0
+
+
 def campaign(
     path: str, sessions: Path, reasons: dict[tuple[str, ...], str], *, fresh: bool
 ) -> Report:
@@ -105,16 +118,6 @@ def campaign(
             for item in track(todo, path, console=console, transient=True):
                 session.set_result(item.job_id, one.judge(mutant_of(item.mutations[0])))
             return reported(session, reasons)
-
-
-class Report:
-    """Counts of a module's mutants by kind, those that survive, and what the check compared."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.surviving: list[tuple[int, Mutant, str]] = []
-        self.used: set[tuple[str, ...]] = set()
-        self.outcomes = 0
 
 
 def reported(session: WorkDB, reasons: dict[tuple[str, ...], str]) -> Report:

@@ -302,3 +302,41 @@ def test_results_leave_int64_when_they_must(most, kind):
     low, high = bounds.extremes(row, unsigned(31), bias=[start])
     assert (low.dtype, high.dtype) == (kind, kind)
     assert (int(low[0]), int(high[0])) == (start, most)
+
+
+def test_bits_of_one_channel_and_of_none():
+    """A row alone has the bits of a row among others; the least are 2 of A2Q+, 1 of a preload."""
+    weight = rows(5, 30)
+    weight[0] = 0
+    for spec in (unsigned(1), unsigned(2), signed(2), between(-1, 3)):
+        for bits, least in ((bounds.zero_centered_bits, 2), (bounds.preloaded_bits, 1)):
+            found = bits(weight, spec)
+            assert [bits(row, spec) for row in weight] == found.tolist()
+            assert (int(found[0]), int(found.min())) == (least, least)
+
+
+@pytest.mark.parametrize("is_signed", [True, False])
+def test_what_fits(is_signed):
+    """Both ends inside, for every pair around the rails; one by one and all at once."""
+    register = Accumulator(3, signed=is_signed)
+    ends = list(product(range(-9, 10), repeat=2))
+    inside = [low in range(register.min, 10) and high in range(-9, register.max + 1)
+              for low, high in ends]  # fmt: skip
+    fitting = [bounds.fits(low, high, register) for low, high in ends]
+    assert fitting == inside
+    assert {type(one) for one in fitting} == {bool}
+    assert bounds.fits(*np.array(ends).T, register).tolist() == inside
+
+
+def test_one_channel_has_plain_numbers():
+    """Python's own, of a row alone; what is empty has no size."""
+    row, spec = [1, -2], unsigned(2)
+    numbers = [*bounds.extremes(row, spec), *bounds.running_extremes(row, spec)]
+    numbers += [bounds.least_bits(row, spec), bounds.l1_bits(row, spec)]
+    numbers += [bounds.zero_centered_bits(row, spec), bounds.preloaded_bits(row, spec)]
+    numbers += [bounds.preload(row, spec, 5), bounds.fold_interval(row, spec, 5)]
+    assert numbers == [-6, 3, -6, 3, 4, 5, 4, 4, -10, 2]
+    assert {type(number) for number in numbers} == {int}
+    sizes = {(): 0, (0,): 0, (-3, 2): 3, (-2, 3): 3, (-4, -5): 5, (6, 7): 7, (-(2**63),): 2**63}
+    for numbers, size in sizes.items():
+        assert bounds.magnitude(np.array(numbers, int)) == size

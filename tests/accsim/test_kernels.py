@@ -121,12 +121,14 @@ def test_kernels_run_as_python():
     assert output(SMALL, NUMBA_DISABLE_JIT="1") == ["function", "ok", ""]
 
 
+@pytest.mark.unmeasured
 def test_kernels_keep_inside_their_arrays(tmp_path):
     """With bounds checks on, no kernel reads or writes outside."""
     # checked code must neither come from the shared cache, which does not tell it apart, nor go there
     assert output(SMALL, NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=str(tmp_path))[-2] == "ok"
 
 
+@pytest.mark.unmeasured
 def test_no_im2col_matrix_is_kept():
     """Beyond inputs and outputs a big batch needs less than 64 MiB."""
     for line in output(BATCH)[:3]:
@@ -134,6 +136,7 @@ def test_no_im2col_matrix_is_kept():
         assert float(extra) < 64, name
 
 
+@pytest.mark.unmeasured
 def test_results_of_some_channels_are_kept_in_pieces():
     """Nor do split channels, or counts without peaks, keep arrays of the size of the results."""
     code = BATCH.split("x = np.ones((16,")[0] + APART
@@ -148,6 +151,7 @@ def test_results_of_some_channels_are_kept_in_pieces():
     )
 
 
+@pytest.mark.unmeasured
 def test_the_measure_sees_a_whole_matrix():
     """The test above can fail: a copy of all patches shows."""
     code = BATCH.replace("out = conv2d(", "y = np.ones((9, *x.shape), np.int8)\nout = conv2d(")
@@ -178,6 +182,7 @@ print(host().vector_bytes, host().dot_bytes, " ".join(sorted(tried)))
 """
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("name", "features", "vector_bytes"),
     [("x86-64", "", 16), ("nehalem", "+ssse3,+sse4.1", 16), ("haswell", "+avx2,+fma,+ssse3", 32)]
@@ -303,12 +308,14 @@ print("ok")
 """
 
 
+@pytest.mark.unmeasured
 @pytest.mark.skipif(sys.platform == "win32", reason="protects pages as POSIX does")
 def test_tiles_keep_inside_their_operands():
     """No tile reads past the end of what was packed for it."""
     assert output(GUARDED)[0] == "ok"
 
 
+@pytest.mark.unmeasured
 @pytest.mark.skipif(sys.platform == "win32", reason="protects pages as POSIX does")
 def test_the_guard_sees_a_tile_that_reads_on():
     """The test above can fail: without the tile's reach beyond the planes the process dies."""
@@ -506,6 +513,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
+@pytest.mark.unmeasured
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes fork where there is POSIX")
 def test_threads_after_a_fork():
     """Threads wait between calls; a forked process, which has none of them, starts its own."""

@@ -70,26 +70,35 @@ def test_layers(register):
     )
     assert_right(flat, RNG.integers(-8, 8, (4, 7)), register)
     conv = IntLayer(
-        RNG.integers(-8, 8, (6, 2, 2, 3)),
+        RNG.integers(-8, 8, (6, 3, 2, 3)),
         weight_spec=signed(4),
         input_spec=unsigned(4),
         bias=range(6),
-        stride=(2, 1),
-        padding=(1, 2),
-        dilation=(3, 2),
+        stride=(2, 3),
+        padding=(1, 4),
+        dilation=(5, 6),
         groups=2,
     )
-    assert_right(conv, RNG.integers(0, 16, (2, 4, 6, 5)), register)
+    assert_right(conv, RNG.integers(0, 16, (2, 6, 7, 9)), register)
+    dense = IntLayer(
+        RNG.integers(-8, 8, (1, 2, 3, 2)),
+        weight_spec=signed(4),
+        input_spec=unsigned(4),
+        padding=(2, 3),
+    )
+    assert_right(dense, RNG.integers(0, 16, (3, 2, 2, 4)), register)
 
 
 @pytest.mark.parametrize("rule", list(Overflow))
+# of a linear layer with many channels, these are the lanes, and the rows are the channels
 @pytest.mark.parametrize(
     ("rows", "channels", "taps", "groups"),
     [(2, 1, 2 * TAPS + 1, 1), (2 * LANES + 1, 2, 2, 1), (1, 2 * CHANNELS + 1, 2, 1),
-     (LANES + 1, CHANNELS + 1, 1, 1), (1, 3 * (CHANNELS + 1), 1, 3), (1, 1, 0, 1)],
+     (CHANNELS - 1, LANES + 1, 1, 1), (CHANNELS, LANES + 1, 1, 1),
+     (1, 2 * (CHANNELS + 1), 1, 2), (1, 1, 0, 1)],
 )  # fmt: skip
 def test_edges_of_blocks(rows, channels, taps, groups, rule):
-    """One more than whole blocks of lanes, channels and taps, and no tap at all."""
+    """Beside whole blocks of lanes, channels (also of a group) and taps, and no tap at all."""
     shape = (channels, taps) if groups == 1 else (channels, taps, 1, 1)
     layer = IntLayer(
         RNG.integers(-8, 8, shape),

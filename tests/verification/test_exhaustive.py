@@ -11,6 +11,7 @@ from accsim import Accumulator, IntLayer, Overflow, bounds, signed, simulate, un
 from verification import decide, oracle
 from verification.properties import FIELDS, assert_kernels_agree
 
+pytestmark = pytest.mark.unmeasured
 BITS = 16  # of all operands of one dot product together
 GRID = [
     (k, m, n, sign)

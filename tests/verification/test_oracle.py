@@ -121,6 +121,13 @@ def test_dot_runs_the_products(overflow: str) -> None:
     assert got == (wrapped if overflow == "wrap" else saturated)
 
 
+def test_many_turns_and_many_steps() -> None:
+    """A sum of 500 turns is kept without overflow; 600 steps are folded, from 0 on."""
+    assert oracle.run([8000, 0, 1], 4, "wrap") == Answer(0 + 1, 1, 0, 0, 8001)
+    answer = oracle.dot([1] * 600, [1] * 600, 4, "saturate")
+    assert answer == Answer(7, 593, 7, 0, 600)
+
+
 def test_dot_passes_the_register_on() -> None:
     """An unsigned register stays unsigned: 4 + 2 * 2 = 8 saturates at 7 in 3 bits."""
     assert oracle.dot([2], [2], 3, "saturate", signed=False, bias=4) == Answer(7, 1, 0, 4, 8)
@@ -136,7 +143,14 @@ def test_answer_cannot_change() -> None:
 
 @pytest.mark.parametrize(
     ("overflow", "signed", "bias"),
-    [("clip", True, 0), ("wrap", True, 8), ("wrap", True, -9), ("saturate", False, -1)],
+    [
+        ("clip", True, 0),
+        ("saturated", True, 0),
+        ("wrapped", True, 0),
+        ("wrap", True, 8),
+        ("wrap", True, -9),
+        ("saturate", False, -1),
+    ],
 )
 def test_run_refuses_what_the_contract_excludes(overflow: str, signed: bool, bias: int) -> None:
     """An unknown rule or a start outside the 4-bit register is an error."""
@@ -148,6 +162,8 @@ def test_other_impossible_arguments_are_refused() -> None:
     """Unequal lengths and an empty input range are errors."""
     with pytest.raises(ValueError, match="2 weights, but 1 inputs"):
         oracle.dot([1, 2], [1], 4, "wrap")
+    with pytest.raises(ValueError, match="1 weights, but 2 inputs"):
+        oracle.dot([1], [1, 2], 4, "wrap")
     with pytest.raises(ValueError, match="empty input range"):
         oracle.running_range([1], 1, 0)
 

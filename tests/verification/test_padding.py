@@ -41,6 +41,13 @@ def test_padding_masks_are_those_of_images():
     assert seen_some > 200
 
 
+def test_long_kernels_can_fall_on_padding_alone():
+    """300 taps beside as much padding: none of them, all of them, and many sets between."""
+    masks = padding_masks(ones((300, 1), stride=(7, 1), padding=(304, 0)))
+    assert masks[0].all()
+    assert not masks[-1].any()
+
+
 def test_masks_of_both_axes():
     """Rows and columns each of their own, over all input channels of a group."""
     layer = IntLayer(

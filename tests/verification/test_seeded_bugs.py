@@ -11,6 +11,7 @@ from seeded_rules import a2q, a2q_plus
 from accsim import IntLayer, between
 from verification import Verdict, decide
 
+pytestmark = pytest.mark.unmeasured
 SEEDS = range(2)
 
 
