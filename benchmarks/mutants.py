@@ -23,7 +23,23 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
+FAILED, NOT_COLLECTED = 1, 2  # pytest's exit codes that speak of tests
 MEMORY = 4 * 2**30  # bytes that a mutant may take beyond what is loaded
+
+# What tests and enumerations rest on besides: sessions are of one state of all of these.
+AROUND = [
+    "accsim/_check.py",
+    "accsim/errors.py",
+    "accsim/spec.py",
+    "benchmarks/enumerations.py",
+    "benchmarks/mutants.py",
+    "tests/accsim/conftest.py",
+    "tests/conftest.py",
+    "tests/verification/conftest.py",
+    "tests/verification/enumeration.py",
+    "verification/properties.py",
+    "verification/strategies.py",
+]
 
 # The tests that may kill the mutants of each module, those that kill most first.
 BOUNDS = "tests/accsim/test_bounds.py::test_"
@@ -192,7 +208,13 @@ def tested(mutant: Mutant) -> int:
     """Pytest's exit code over the tests of the mutant's module, with the mutant in place."""
     import pytest
 
-    sys.meta_path.insert(0, InPlace(mutant))
+    place = InPlace(mutant)
+    sys.meta_path.insert(0, place)
+    try:
+        importlib.import_module(place.name)
+    except Exception:  # what it does when loaded is a failure of the mutant's, not of pytest's
+        traceback.print_exc()
+        return FAILED
     how = ["-x", "-q", "-p", "no:cacheprovider", "--tb=line", "--rootdir", str(ROOT)]
     how += ["-o", "addopts=--import-mode=importlib"]  # no doctests
     return int(pytest.main([*how, *TESTS[mutant.path]]))

@@ -31,7 +31,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent))
 import mutants
-from mutants import ROOT, TESTS, Mutant, mutant_of
+from mutants import AROUND, FAILED, NOT_COLLECTED, ROOT, TESTS, Mutant, mutant_of
 
 PATIENCE = 5  # times what the tests take of the original, and
 LEAST = 10.0  # seconds at least, before a mutant counts as one that does not end
@@ -45,7 +45,7 @@ class Campaign:
         self.path, self.output = path, output
         self.original = Mutant(path, "", "none", "", "", (ROOT / path).read_text())
         tests = {test.split("::")[0] for test in TESTS[path] if test.startswith("tests/")}
-        files = [path, *sorted(tests), "benchmarks/enumerations.py"]
+        files = [path, *sorted(tests), *AROUND]
         texts = b"".join((ROOT / file).read_bytes() for file in files)
         name = path.removesuffix(".py").replace("/", ".")
         self.session = sessions / f"{name}-{hashlib.sha256(texts).hexdigest()[:12]}.sqlite"
@@ -85,6 +85,8 @@ class Campaign:
         code = self.tested(mutant)
         if code is None:
             return WorkResult(WorkerOutcome.ABNORMAL, "timed out", TestOutcome.KILLED)
+        if code > 0 and code not in (FAILED, NOT_COLLECTED):  # a signal is the mutant's doing
+            raise SystemExit(f"tests must run, not end with {code}:\n{self.output.read_text()}")
         if code:
             return WorkResult(WorkerOutcome.NORMAL, "killed", TestOutcome.KILLED)
         same = self.enumerated(mutant) == self.outcomes
