@@ -102,8 +102,9 @@ def verdict_table(title: str, layers: Json) -> Table:
     columns = ("types", "A2Q", "least", "preloaded", "run", "verdict")
     made = table(title, "layer", "taps", "input", "weight", *columns)
     made.caption = (
-        "bits that the types, the bound of A2Q, and all inputs need (least), also from the best\n"
-        "start (preloaded); run: so many taps never overflow an empty register"
+        "least: bits that no input overflows; preloaded: from the best start;\n"
+        "types, A2Q: bits that these bounds ask; run: so many taps never\n"
+        "overflow an empty register"
     )
     made.columns[-1].min_width = max(len(verdict) for verdict in Verdict)  # never cut off
     for name, layer in layers.items():
