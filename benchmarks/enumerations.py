@@ -201,8 +201,12 @@ def oracle() -> Iterator[Any]:
     for taps, ends, bias in product(range(4), product(range(-2, 4), repeat=2), (-3, 0, 2)):
         for weights in product((-2, 0, 1, 3), repeat=taps):
             yield outcome(oracle.running_range, weights, *ends, bias=bias)
+            yield outcome(oracle.running_range, weights, *ends)
+            yield outcome(oracle.safe, weights, *ends, 3)
+            yield outcome(oracle.wrap_exact, weights, *ends, 3)
             if ends[0] <= ends[1]:
                 yield outcome(oracle.least_bits, weights, *ends, bias=bias)
+                yield outcome(oracle.least_bits, weights, *ends)
             for bits, is_signed in product((2, 4), (True, False)):
                 how = {"signed": is_signed, "bias": bias}
                 yield outcome(oracle.safe, weights, *ends, bits, **how)

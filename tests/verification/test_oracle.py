@@ -256,3 +256,15 @@ def test_verdicts_by_enumeration(
         right = all(answer.output == exact for exact, answer in runs)
         assert oracle.safe(weights, *inputs, bits, signed=signed, bias=bias) == safe
         assert oracle.wrap_exact(weights, *inputs, bits, signed=signed, bias=bias) == right
+
+
+def test_what_is_not_said_is_a_signed_register_from_0() -> None:
+    """Every function that has a start or a sign: 3 bits, from -4 to 3."""
+    assert oracle.run([3, 1], 3, "saturate") == Answer(3, 1, 1, 0, 4)
+    assert oracle.dot([3, 1], [1, 1], 3, "wrap") == Answer(-4, 1, 1, 0, 4)
+    assert oracle.running_range([3], 0, 1) == (0, 3)
+    assert oracle.running_range([-3], 0, 1) == (-3, 0)
+    for weight, fits in ((3, True), (4, False), (-4, True), (-5, False)):
+        assert oracle.safe([weight], 0, 1, 3) is fits
+        assert oracle.wrap_exact([weight], 0, 1, 3) is fits
+        assert (oracle.least_bits([weight], 0, 1) <= 3) is fits
