@@ -10,7 +10,7 @@ import typer
 
 import accsim
 from accsim.errors import AccsimError, UnsafeLayerError
-from verification import layer_commands, network_commands
+from verification import layer_commands, network_commands, verify_command
 from verification.decide import Verdict
 from verification.options import EXIT
 
@@ -31,7 +31,7 @@ CRASHED = 70
 INTERRUPTED = 130
 
 _COMMANDS = (
-    layer_commands.verify,
+    verify_command.verify,
     layer_commands.explain,
     layer_commands.run,
     layer_commands.compare,

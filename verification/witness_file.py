@@ -17,7 +17,7 @@ from accsim.layer import IntLayer
 from accsim.spec import Accumulator, IntSpec
 from verification.witness import Witness, witness_of
 
-__all__ = ["load_witness", "replayed", "save_witness", "witness_json"]
+__all__ = ["is_witness", "load_witness", "replayed", "save_witness", "witness_json"]
 
 SCHEMA = "accsim.witness/1"
 _CLAIMS = ("step", "register", "product", "exact", "simulated")
@@ -58,6 +58,14 @@ def load_witness(path: str | os.PathLike[str]) -> Witness:
     """
     path = Path(path)
     return replayed(_parsed(path), path.name)
+
+
+def is_witness(path: Path) -> bool:
+    """Whether the file is there, and says of itself that it is a witness."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return SCHEMA.encode() in file.read(64)
 
 
 def replayed(content: Any, name: str) -> Witness:

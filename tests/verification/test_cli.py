@@ -12,7 +12,7 @@ from accsim import Accumulator, IntLayer, between, linear, signed, unsigned
 from accsim.errors import MissingExtraError
 from accsim.extras import require
 from accsim.files import read_arrays
-from verification import layer_commands, oracle
+from verification import oracle, verify_command
 
 SAFE = IntLayer([[1, -1], [2, 0]], weight_spec=signed(4), input_spec=unsigned(4))
 UNSAFE = IntLayer([[7, 7], [0, -7]], weight_spec=signed(4), input_spec=unsigned(4))
@@ -283,7 +283,7 @@ def test_any_layer_name_works(command, tmp_path):
 
 def test_a_defect_is_no_verdict(command, folder, monkeypatch):
     """An unexpected error shows its traceback and an exit code that means nothing else."""
-    monkeypatch.setattr(layer_commands, "decide", lambda *_: 1 / 0)
+    monkeypatch.setattr(verify_command, "decide", lambda *_: 1 / 0)
     code, _, err = command("verify", folder / "net", "--bits", 8)
     assert code == 70
     assert "ZeroDivisionError" in err
@@ -295,7 +295,7 @@ def test_ctrl_c_is_quiet(command, folder, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(layer_commands, "decide", interrupted)
+    monkeypatch.setattr(verify_command, "decide", interrupted)
     assert command("verify", folder / "net", "--bits", 8)[::2] == (130, "")
 
 

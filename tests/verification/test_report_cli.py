@@ -311,6 +311,10 @@ def test_witnesses_are_those_of_the_last_register(command, folder):
     assert sorted(file.name for file in out.iterdir()) == ["a.json", "b.json"]
     assert command("verify", folder / "net", "--bits", 7, "--witnesses", out)[0] == 1
     assert [file.name for file in out.iterdir()] == ["b.json"]
+    (out / "a.json").write_text('{"mine": 1}')  # which is none of these, and stays
+    assert command("verify", folder / "net", "--bits", 9, "--witnesses", out)[0] == 0
+    assert [file.name for file in out.iterdir()] == ["a.json"]
+    command("verify", folder / "net", "--bits", 7, "--witnesses", out)
     code, _, err = command("explain", out / "b.json", "--plot", folder / "b.svg")
     text = f"accsim: Invalid value: --plot must be a .png file, not {folder / 'b.svg'}\n"
     assert (code, err) == (2, text)
