@@ -5,8 +5,9 @@ A whole network needs the extra "train".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -135,13 +136,13 @@ def _first_step(
 
 
 def _follow(products: list[int], bias: int, registers: tuple[Accumulator, Accumulator]) -> int:
-    """The step after which the registers hold different numbers; len(products) if they never do."""
-    held = [bias, bias]
-    for k, product in enumerate(products):
-        held = [reduce(held[i] + product, registers[i]) for i in (0, 1)]
-        if held[0] != held[1]:
-            return k
-    return len(products)
+    """The step after which two registers first hold different numbers, as they end with."""
+
+    def held(register: Accumulator) -> Iterator[int]:
+        return accumulate(products, lambda acc, p: reduce(acc + p, register), initial=bias)
+
+    one, two = (held(register) for register in registers)
+    return next(k for k, (a, b) in enumerate(zip(one, two, strict=True)) if a != b) - 1
 
 
 def _together(parts: list[Difference]) -> Difference:

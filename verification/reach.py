@@ -197,10 +197,10 @@ def _driven(model: nn.Module, x: Tensor, target: _Target, steps: int, generator:
             top = (side[:, None] * wanted).amax(dim=1)
             better = (top > reached).reshape(-1, *[1] * (z.ndim - 1))
             best, reached = torch.where(better, z, best).detach(), reached.maximum(top.detach())
-            if not top.requires_grad:
-                break
-            slope: Any = torch.autograd.grad(top.sum(), z, allow_unused=True)[0]
-            if slope is None:
+            slope: Any = None
+            if top.requires_grad:
+                (slope,) = torch.autograd.grad(top.sum(), z, allow_unused=True)
+            if slope is None:  # these outputs do not depend on the input
                 break
             rate = _FIRST_STEP * (_LAST_STEP / _FIRST_STEP) ** (step / max(1, steps - 1))
             z = (z + rate * (high - low) * slope.sign()).clamp(low, high)

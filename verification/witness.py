@@ -246,15 +246,14 @@ def _one_nearer(
     """
     sums = _sums(row, x, bias)
     highest, lowest = (list(accumulate(reversed(sums), pick))[::-1] for pick in (max, min))
+    step = _first_outside(row, x, bias, accumulator)
     for k, value in enumerate(x):
         if value != idle:
             for nearer in (idle, value + (1 if value < idle else -1)):
                 moved = row[k] * (nearer - value)
-                if highest[k] + moved > accumulator.max or lowest[k] + moved < accumulator.min:
+                outside = (
+                    highest[k] + moved > accumulator.max or lowest[k] + moved < accumulator.min
+                )
+                if outside or k > step:  # what comes after does not matter
                     return [*x[:k], nearer, *x[k + 1 :]]
-        if not accumulator.min <= sums[k] <= accumulator.max:  # whatever comes after
-            return next(
-                ([*x[:j], idle, *x[j + 1 :]] for j in range(k + 1, len(x)) if x[j] != idle),
-                None,
-            )
     return None

@@ -99,13 +99,13 @@ class Odd(nn.Module):
     def __init__(self):
         super().__init__()
         self.one, self.two, self.still, self.some = (nn.Linear(6, 6) for _ in range(4))
-        self.register_buffer("table", torch.linspace(0, 1, 12).reshape(2, 6))
+        self.register_buffer("table", torch.linspace(0, 1, 6))
 
     def forward(self, x):
         """(B, T, K) -> (T, K)."""
         h = self.one(self.one(x[:, :, None]).relu())[:, :, 0]
         h = self.two(h[:, :, None, :].transpose(0, 1)).sum(dim=(0, 2))
-        h = h + self.still(self.table).sum()
+        h = h + self.still(self.table.expand(len(x), 6)).sum()
         return h + self.some(h) if len(x) % 2 else h
 
 
@@ -124,6 +124,8 @@ def test_a_network_of_any_shape_is_attacked_or_left():
         found = reach(model, x, steps=3)
     for name, again in reach(model, x, steps=3).items():
         assert (again.attack.high == found[name].attack.high).all()
+    frozen = reach(model.requires_grad_(False), x, steps=3)
+    assert (frozen["one"].attack.high == found["one"].attack.high).all()
     assert list(found) == ["one", "two", "still", "some"]
     for name, ends in found.items():
         assert (ends.data.ends.high <= ends.attack.high).all(), name
