@@ -89,6 +89,21 @@ def test_layers(register):
     assert_right(dense, RNG.integers(0, 16, (3, 2, 2, 4)), register)
 
 
+@pytest.mark.parametrize("groups", [1, 2, 3])
+@pytest.mark.parametrize("per_group", [1, CHANNELS + 1, 2 * CHANNELS + 3])
+@pytest.mark.parametrize("positions", [1, LANES, 2 * LANES + 1])
+def test_blocks_cover_everything_once(portable, positions, per_group, groups):
+    """Of each group's channels, in all positions."""
+    count = np.zeros((groups * per_group, positions), int)
+    for task in range(portable.tasks(positions, groups * per_group, groups)):
+        group, channel, channels, first, lanes = portable._block(task, positions, per_group, groups)
+        assert channel // per_group == group == (channel + channels - 1) // per_group
+        count[channel : channel + channels, first : first + lanes] += 1
+        assert lanes > 0
+        assert channels > 0
+    assert (count == 1).all()
+
+
 @pytest.mark.parametrize("rule", list(Overflow))
 # of a linear layer with many channels, these are the lanes, and the rows are the channels
 @pytest.mark.parametrize(

@@ -158,6 +158,13 @@ def test_run_refuses_what_the_contract_excludes(overflow: str, signed: bool, bia
         oracle.run([1], 4, overflow, signed=signed, bias=bias)
 
 
+def test_a_rule_is_what_its_letters_say() -> None:
+    """Whichever string holds them."""
+    for rule in ("wrap", "saturate"):
+        spelt = "".join(list(rule))
+        assert oracle.run([9], 4, spelt) == oracle.run([9], 4, rule)
+
+
 def test_other_impossible_arguments_are_refused() -> None:
     """Unequal lengths and an empty input range are errors."""
     with pytest.raises(ValueError, match="2 weights, but 1 inputs"):
