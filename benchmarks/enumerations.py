@@ -30,7 +30,7 @@ def outcome(function: Callable[..., Any], *arguments: Any, **options: Any) -> An
     """What a call returns, or its error, in a form that is equal only if they are."""
     try:
         return shown(function(*arguments, **options))
-    except Exception as error:
+    except Exception as error:  # an error is an outcome, too, compared by kind and text
         return type(error).__name__, str(error)
 
 

@@ -25,13 +25,9 @@ def worst_harm(witness: Witness) -> Harm | None:
     """The worst order of a witness's products; None for a register that wraps."""
     if witness.accumulator.overflow is not Overflow.SATURATE:
         return None
-    row = [int(q) for q in witness.layer.rows[0]]
-    x = witness.x.tolist()
-    bias = 0 if witness.layer.bias is None else int(witness.layer.bias[0])
-    products = [q * v for q, v in zip(row, x, strict=True)]
+    products, bias = witness.products()
     order = worst_order(products, witness.accumulator, bias=bias)
-    ordered = [products[k] for k in order]
-    return Harm(fold(ordered, [1] * len(ordered), witness.accumulator, bias=bias).output, order)
+    return Harm(_end(products, order, witness.accumulator, bias), order)
 
 
 def worst_order(products: Sequence[int], accumulator: Accumulator, *, bias: int = 0) -> list[int]:
@@ -51,8 +47,12 @@ def worst_order(products: Sequence[int], accumulator: Accumulator, *, bias: int 
     negative = [k for k, product in enumerate(products) if product < 0]
     exact = bias + sum(products)
 
-    def harm(order: list[int]) -> int:
-        ordered = [products[k] for k in order]
-        return abs(fold(ordered, [1] * len(ordered), accumulator, bias=bias).output - exact)
+    return max(
+        (positive + negative, negative + positive),
+        key=lambda order: abs(_end(products, order, accumulator, bias) - exact),
+    )
 
-    return max((positive + negative, negative + positive), key=harm)
+
+def _end(products: Sequence[int], order: list[int], accumulator: Accumulator, bias: int) -> int:
+    """What the register ends with in this order."""
+    return fold([products[k] for k in order], [1] * len(order), accumulator, bias=bias).output

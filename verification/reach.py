@@ -17,7 +17,7 @@ from accsim.layer import IntLayer
 from accsim.simulate import Run
 from accsim.spec import Accumulator
 from verification.padding import exact_extremes
-from verification.sums import Ends, Sums, joined, sums_of
+from verification.sums import Ends, Sums, sums_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -113,7 +113,7 @@ def _farther(one: _Seen, two: _Seen) -> _Seen:
     """Both together."""
     a, b = one.sums.ends, two.sums.ends
     return _Seen(
-        joined([one.sums, two.sums]),
+        one.sums.joined(two.sums),
         one.lowest if a.low.min() <= b.low.min() else two.lowest,
         one.highest if a.high.max() >= b.high.max() else two.highest,
     )

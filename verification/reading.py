@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +9,13 @@ from typing import NoReturn
 
 from accsim.errors import ReportError, WitnessError
 from verification.decide import Verdict
+from verification.json_file import read_json
 from verification.report import Json, digest, worst
 from verification.schema import NAME, REPORT
 from verification.witness import Witness
 from verification.witness_file import replayed
 
 __all__ = ["read_reports", "witnesses_of"]
-
-_MOST_BYTES = 2**28
 
 
 def read_reports(path: Path) -> list[Json]:
@@ -26,12 +24,7 @@ def read_reports(path: Path) -> list[Json]:
     Raises: ReportError for a file that is none, of another schema, that was changed since, or
     disagrees with itself; OSError.
     """
-    if path.stat().st_size > _MOST_BYTES:
-        raise ReportError(f"{path.name} must be a report, not of over {_MOST_BYTES} bytes")
-    try:
-        content = json.loads(path.read_bytes(), parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        raise ReportError(f"{path.name} must be a report as JSON") from None
+    content = read_json(path, "a report", ReportError, parse_constant=_no_number)
     networks = content.get("networks") if isinstance(content, dict) else None
     reports = list(networks.values()) if isinstance(networks, dict) and networks else [content]
     for report in reports:

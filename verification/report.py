@@ -1,4 +1,4 @@
-"""Results as plain JSON for machines: what each holds, how a report is sealed and read again."""
+"""Results as plain JSON for machines: what each holds, and how a report is sealed."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from accsim.simulate import Run
 from accsim.spec import Accumulator, bits_to_hold
 from verification.compare import Difference
 from verification.decide import Report, Verdict
+from verification.json_file import accumulator_json
 from verification.lowerings import lowerings
 from verification.padding import exact_extremes
 from verification.schema import NAME
@@ -275,15 +276,6 @@ def _figures(run: Run) -> Json:
         "peak_low": low,
         "peak_high": high,
         "data_bits": bits_to_hold(low, high),
-    }
-
-
-def accumulator_json(accumulator: Accumulator) -> Json:
-    """The register as plain values."""
-    return {
-        "bits": accumulator.bits,
-        "overflow": str(accumulator.overflow),
-        "signed": accumulator.signed,
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from accsim.layer import IntLayer
 from accsim.simulate import Run
 from accsim.spec import MAX_BITS, Accumulator, bits_to_hold
 
-__all__ = ["EDGES", "Ends", "Sums", "joined", "sums_of"]
+__all__ = ["EDGES", "Ends", "Sums", "sums_of"]
 
 _FINE = 8  # parts of an octave, and the numbers next to 0 that are told apart
 
@@ -76,6 +75,11 @@ class Sums:
         """How many there were."""
         return int(self.needs.sum())
 
+    def joined(self, other: Sums) -> Sums:
+        """Of both together."""
+        ends = self.ends.joined(other.ends)
+        return Sums(ends, self.needs + other.needs, self.spread + other.spread)
+
 
 def sums_of(layer: IntLayer, run: Run) -> Sums:
     """Of a run with peaks, and with at least one output."""
@@ -95,11 +99,4 @@ def sums_of(layer: IntLayer, run: Run) -> Sums:
         Ends(low.min(axis=0), high.max(axis=0)),
         np.bincount(bits, minlength=len(_POWERS) + 2),
         np.bincount(place, minlength=last + 1),
-    )
-
-
-def joined(parts: list[Sums]) -> Sums:
-    """All calls of one layer together."""
-    return reduce(
-        lambda a, b: Sums(a.ends.joined(b.ends), a.needs + b.needs, a.spread + b.spread), parts
     )

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from accsim.arith import reduce
 from accsim.simulate import Run
 from accsim.spec import Overflow
 from verification.decide import Verdict
@@ -182,19 +181,18 @@ def _named(numbers: list[int]) -> str:
 def witness_table(title: str, witness: Witness) -> Table:
     """The register step by step around the one that overflows, and the end."""
     made = table(title, "step", "weight", "input", "product", "exact sum", "register")
-    row = [int(q) for q in witness.layer.rows[0]]
-    bias = 0 if witness.layer.bias is None else int(witness.layer.bias[0])
-    exact = register = bias
+    row, x = witness.layer.rows[0].tolist(), witness.x.tolist()
+    products, _ = witness.products()
+    exact, held = witness.trajectory()
     gap = False
-    for k, (q, x) in enumerate(zip(row, witness.x.tolist(), strict=True)):
-        exact += q * x
-        total = register + q * x
-        register = reduce(total, witness.accumulator)
+    for k, product in enumerate(products):
         if abs(k - witness.step) <= _AROUND or k == len(row) - 1:
             if gap:
                 made.add_row("...")
+            total, register = held[k] + product, held[k + 1]
             shown = str(register) if register == total else f"[red]{register}[/] (not {total})"
-            made.add_row(str(k), str(q), str(x), str(q * x), str(exact), shown)
+            cells = (k, row[k], x[k], product, exact[k + 1])
+            made.add_row(*(str(cell) for cell in cells), shown)
         gap = abs(k - witness.step) > _AROUND
     return made
 

@@ -51,10 +51,14 @@ class Witness:
         """The simulator's run of this input; fields of shape (1,)."""
         return simulate(self.layer, self.x, self.accumulator)
 
+    def products(self) -> tuple[list[int], int]:
+        """What each step adds (K), and what the register starts at."""
+        row, bias = _row_of(self.layer)
+        return [q * v for q, v in zip(row, self.x.tolist(), strict=True)], bias
+
     def trajectory(self) -> tuple[list[int], list[int]]:
         """The exact running sum and the register, before the first step and after each: K + 1."""
-        row, bias = _row_of(self.layer)
-        products = [q * int(v) for q, v in zip(row, self.x, strict=True)]
+        products, bias = self.products()
         register = accumulate(
             products, lambda acc, p: reduce(acc + p, self.accumulator), initial=bias
         )
@@ -177,8 +181,7 @@ def image_with(layer: IntLayer, x: IntArray, channel: int) -> tuple[IntArray, tu
     size = [
         corner[axis] + dilation[axis] * (extent - 1) + 1 for axis, extent in enumerate((kh, kw))
     ]
-    idle = min(max(0, layer.input_spec.min), layer.input_spec.max)
-    image = np.full((1, inputs * groups, *size), idle, dtype=np.int64)
+    image = np.full((1, inputs * groups, *size), idle_input(layer.input_spec), dtype=np.int64)
     first = channel // (layer.channels // groups) * inputs
     image[
         0,

@@ -15,25 +15,21 @@ from accsim.errors import AccsimError, WitnessError
 from accsim.files import atomically
 from accsim.layer import IntLayer
 from accsim.spec import Accumulator, IntSpec
+from verification.json_file import accumulator_json, read_json
 from verification.witness import Witness, witness_of
 
 __all__ = ["is_witness", "load_witness", "replayed", "save_witness", "witness_json"]
 
 SCHEMA = "accsim.witness/1"
 _CLAIMS = ("step", "register", "product", "exact", "simulated")
-_MOST_BYTES = 2**28
 
 
 def witness_json(witness: Witness) -> dict[str, Any]:
     """Everything that is needed to replay the witness, and what it shows, as plain values."""
-    layer, accumulator = witness.layer, witness.accumulator
+    layer = witness.layer
     return {
         "schema": SCHEMA,
-        "accumulator": {
-            "bits": accumulator.bits,
-            "overflow": str(accumulator.overflow),
-            "signed": accumulator.signed,
-        },
+        "accumulator": accumulator_json(witness.accumulator),
         "channel": witness.channel,
         "weight": layer.rows[0].tolist(),
         "weight_spec": str(layer.weight_spec),
@@ -57,7 +53,7 @@ def load_witness(path: str | os.PathLike[str]) -> Witness:
     not happen.
     """
     path = Path(path)
-    return replayed(_parsed(path), path.name)
+    return replayed(read_json(path, "a witness", WitnessError), path.name)
 
 
 def is_witness(path: Path) -> bool:
@@ -94,16 +90,6 @@ def replayed(content: Any, name: str) -> Witness:
                 f" {content[claim]}"
             )
     return replace(found, channel=channel)
-
-
-def _parsed(path: Path) -> Any:
-    """The JSON in the file."""
-    if path.stat().st_size > _MOST_BYTES:
-        raise WitnessError(f"{path.name} must be a witness, not of over {_MOST_BYTES} bytes")
-    try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        raise WitnessError(f"{path.name} must be a witness as JSON") from None
 
 
 def _check_members(content: Any, name: str) -> None:

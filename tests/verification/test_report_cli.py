@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from accsim import Accumulator, IntLayer, between, signed, simulate, unsigned
-from verification import reading
+from verification import json_file
 from verification.report import digest
 
 SAFE = IntLayer([[1, -1], [2, 0]], weight_spec=signed(4), input_spec=unsigned(4))
@@ -80,7 +80,7 @@ def test_a_changed_report_is_refused(command, folder, monkeypatch):
         return err[len("accsim: ") : -1]
 
     assert refusal("{") == "r.json must be a report as JSON"
-    monkeypatch.setattr(reading, "_MOST_BYTES", 10)
+    monkeypatch.setattr(json_file, "MOST_BYTES", 10)
     assert refusal('"not too little"') == "r.json must be a report, not of over 10 bytes"
     monkeypatch.undo()
     for other in ("[]", "3", "{}", '{"networks": {}}', '{"networks": {"a": 5}}'):

@@ -5,7 +5,7 @@ import pytest
 
 from accsim import Accumulator, IntLayer, between, signed, simulate, unsigned
 from accsim.spec import bits_to_hold
-from verification.sums import EDGES, Ends, joined, sums_of
+from verification.sums import EDGES, Ends, sums_of
 
 LAYERS = [
     IntLayer([[7, -3, 5], [-8, 0, 1]], weight_spec=signed(4), input_spec=signed(4)),
@@ -77,7 +77,7 @@ def test_joined_is_both_together():
             sums_of(layer, simulate(layer, x, Accumulator(8)))
             for x in (*parts, np.concatenate(parts))
         )
-        for found in (joined([one, two]), joined([two, one])):
+        for found in (one.joined(two), two.joined(one)):
             assert (found.ends.low == both.ends.low).all()
             assert (found.ends.high == both.ends.high).all()
             assert (found.needs == both.needs).all()
