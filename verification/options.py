@@ -104,7 +104,7 @@ def each(
 
 def check_new(path: Path, option: str, read: set[Path]) -> None:
     """Refuse to write a result over what is read."""
-    if path.resolve() in {each.resolve() for each in read}:
+    if path.resolve() in {file.resolve() for file in read}:
         raise typer.BadParameter(
             f"{option} must be another file than those that are read, not {path.name}"
         )

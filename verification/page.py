@@ -5,7 +5,8 @@ Needs the extra "plot".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from math import log1p
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from verification.reading import witnesses_of
 from verification.report import (
     Json,
     how_lowered,
+    kinds_of,
     percent,
     product_line,
     rails_line,
@@ -28,7 +30,6 @@ __all__ = ["page", "write_page"]
 
 _DRAWN = 8  # witnesses of a network that get a picture
 _COLUMNS = 20  # widths in a heat map
-_KINDS = ("data", "attack", "proved")
 _SIDE = 16  # parts of the band on each side of 0
 
 
@@ -72,6 +73,7 @@ def _network(report: Json) -> Json:
     """What the template says of one network."""
     layers, reached = report["layers"], report.get("reached") or {}
     drawn, more = _witnesses(layers)
+    widths, kinds = _widths(layers), kinds_of(reached)
     return {
         "report": report,
         "layers": layers,
@@ -81,18 +83,33 @@ def _network(report: Json) -> Json:
         "least_bits": max(layer["least_bits"] for layer in layers.values()),
         "data_type_bits": max(layer["data_type_bits"] for layer in layers.values()),
         "registers": registers_of(layers),
-        "reached": {name: _reach(ends, layers[name]) for name, ends in reached.items()},
+        "reached": {name: _reach(ends, layers[name], kinds) for name, ends in reached.items()},
         "how": how_lowered(report),
         "products": [product_line(product) for product in report.get("products", [])],
         "unbound": report.get("unbound"),
-        "kinds": [kind for kind in _KINDS if all(kind in ends for ends in reached.values())],
-        "attacked": any("attack" in ends for ends in reached.values()),
+        "kinds": kinds,
+        "attacked": "attack" in kinds,
         "signed": all(layer["accumulator"]["signed"] for layer in layers.values()),
         "rails": rails_line(reached) if reached else "",
-        "widths": _widths(layers),
-        "channels": {name: list(_channel_heat(layer, layers)) for name, layer in layers.items()},
+        "widths": widths,
+        "channels": {
+            name: _heat(
+                Counter(layer["channel_bits"]),
+                len(layer["channel_bits"]),
+                layer,
+                widths,
+                "channels can overflow",
+            )
+            for name, layer in layers.items()
+        },
         "outputs": {
-            name: list(_output_heat(ends["data"], layers[name], layers))
+            name: _heat(
+                {int(bits): n for bits, n in ends["data"]["outputs_by_bits"].items()},
+                ends["data"]["outputs"],
+                layers[name],
+                widths,
+                "outputs overflow",
+            )
             for name, ends in reached.items()
         },
         "witnesses": drawn,
@@ -124,28 +141,21 @@ def _widths(layers: Json) -> range:
     return range(max(2, min(least, *own) - 1, last - _COLUMNS + 1), last + 1)
 
 
-def _channel_heat(layer: Json, layers: Json) -> Iterator[_Cell]:
-    """For each width the share of channels that some input overflows."""
-    bits = layer["channel_bits"]
-    for width in _widths(layers):
-        unsafe = sum(needed > width for needed in bits)
-        label = f"{width} bits: {unsafe} of {len(bits)} channels can overflow"
-        yield _Cell(unsafe / len(bits), label, width == layer["accumulator"]["bits"])
+def _heat(
+    needs: Mapping[int, int], total: int, layer: Json, widths: range, what: str
+) -> list[_Cell]:
+    """For each width the share of a total that needs more; `needs` counts it by bits."""
+    cells = []
+    for width in widths:
+        over = sum(count for bits, count in needs.items() if bits > width)
+        label = f"{width} bits: {over:,} of {total:,} {what}"
+        cells.append(_Cell(over / total, label, width == layer["accumulator"]["bits"]))
+    return cells
 
 
-def _output_heat(data: Json, layer: Json, layers: Json) -> Iterator[_Cell]:
-    """For each width the share of outputs that the given data overflow."""
-    total = data["outputs"]
-    for width in _widths(layers):
-        over = sum(n for bits, n in data["outputs_by_bits"].items() if int(bits) > width)
-        label = f"{width} bits: {over:,} of {total:,} outputs overflow"
-        yield _Cell(over / total, label, width == layer["accumulator"]["bits"])
-
-
-def _reach(ends: Json, layer: Json) -> Json:
+def _reach(ends: Json, layer: Json, kinds: list[str]) -> Json:
     """The strip of where the sums of the data lie, and the spans of data, attack and proof."""
     register = Accumulator(**layer["accumulator"])
-    kinds = [kind for kind in _KINDS if kind in ends]
     return {
         "ends": {kind: ends[kind] for kind in kinds},
         "spans": {kind: _span(ends[kind], register) for kind in kinds},

@@ -24,7 +24,6 @@ from accsim.spec import Accumulator, bits_to_hold
 from verification.compare import Difference
 from verification.decide import Report, Verdict
 from verification.json_file import accumulator_json
-from verification.lowerings import lowerings
 from verification.padding import exact_extremes
 from verification.schema import NAME
 from verification.sums import EDGES, Ends, Sums
@@ -38,6 +37,7 @@ __all__ = [
     "ends_json",
     "file_digest",
     "how_lowered",
+    "kinds_of",
     "layer_digest",
     "layers_json",
     "lowerings_json",
@@ -188,10 +188,10 @@ def sums_json(sums: Sums, accumulator: Accumulator, overflowed: int) -> Json:
     }
 
 
-def lowerings_json(layer: IntLayer, zero_point: int, accumulator: Accumulator) -> Json:
-    """By lowering of a layer whose inputs are codes: what is summed, and what that needs."""
+def lowerings_json(forms: Mapping[str, IntLayer], accumulator: Accumulator) -> Json:
+    """By lowering of one layer (`lowerings`): what is summed, and what that needs."""
     found = {}
-    for name, lowered in lowerings(layer, zero_point).items():
+    for name, lowered in forms.items():
         low, high = exact_extremes(lowered)
         safe = bool(bounds.fits(low, high, accumulator).all())
         found[name] = {
@@ -200,6 +200,15 @@ def lowerings_json(layer: IntLayer, zero_point: int, accumulator: Accumulator) -
             "input": str(lowered.input_spec),
         }
     return found
+
+
+def kinds_of(reached: Json) -> list[str]:
+    """Of what is told how far it goes in every layer, the least far first."""
+    return [
+        kind
+        for kind in ("data", "attack", "proved")
+        if all(kind in ends for ends in reached.values())
+    ]
 
 
 def rails_line(reached: Json) -> str:

@@ -16,6 +16,7 @@ from verification.reading import witnesses_of
 from verification.report import (
     Json,
     how_lowered,
+    kinds_of,
     percent,
     product_line,
     rails_line,
@@ -120,7 +121,7 @@ def reached_table(title: str, layers: Json, reached: Json) -> Table:
 
     100 % is the rail. "overflow": of how many outputs the data do, each layer on exact inputs.
     """
-    kinds = [kind for kind in ("data", "attack", "proved") if kind in next(iter(reached.values()))]
+    kinds = kinds_of(reached)
     made = table(title, "layer", "register", *kinds, "overflow")
     for name, ends in reached.items():
         cells = [f"{ends[kind]['bits']} ({percent(ends[kind]['of_rail'])} %)" for kind in kinds]

@@ -9,6 +9,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from accsim.errors import RangeError
 from accsim.layer import IntLayer
 from accsim.simulate import simulate
 from accsim.spec import Accumulator, Overflow
@@ -32,7 +33,6 @@ from verification.options import (
 from verification.padding import exact_extremes
 from verification.page import write_page
 from verification.sums import Ends, sums_of
-from verification.widths import widths
 from verification.witness_file import is_witness, save_witness
 
 __all__ = ["verify"]
@@ -74,7 +74,10 @@ def verify(
         check_new(html, "--html", {layers, *layers.glob("*"), inputs or layers})
     stored = load_layers(layers)
     where = None if zero_point is None else lowering or "subtract"
-    loaded = _lowered(stored, zero_point, where)
+    lowered = {}
+    if zero_point is not None:
+        lowered = each(stored, "", lambda _, layer: lowerings(layer, zero_point), quiet=True)
+    loaded = {name: lowered[name][where] if where else layer for name, layer in stored.items()}
     arrays = {} if inputs is None else load_inputs(inputs, loaded)
     starts = {name: _started(layer, bits) for name, layer in loaded.items() if preload}
     reports = each(
@@ -93,7 +96,9 @@ def verify(
             "reached": _reached(loaded, arrays, accumulator, quiet=as_json),
             "zero_point": zero_point,
             "lowering": where,
-            "lowerings": _lowerings_json(stored, zero_point, accumulator),
+            "lowerings": {
+                name: report.lowerings_json(forms, accumulator) for name, forms in lowered.items()
+            },
             "preloads": {
                 name: None if layer is None else np.asarray(layer.bias).tolist()
                 for name, layer in starts.items()
@@ -133,30 +138,14 @@ def _check_together(
         )
 
 
-def _lowered(layers: Layered, zero_point: int | None, where: str | None) -> Layered:
-    """The layers as they meet their registers: as they are stored, or in one lowering."""
-    if zero_point is None or where is None:
-        return layers
-    return each(layers, "", lambda _, layer: lowerings(layer, zero_point)[where], quiet=True)
-
-
-def _lowerings_json(
-    layers: Layered, zero_point: int | None, accumulator: Accumulator
-) -> report.Json:
-    """Of layers of codes: what each lowering needs."""
-    if zero_point is None:
-        return {}
-    return {
-        name: report.lowerings_json(layer, zero_point, accumulator)
-        for name, layer in layers.items()
-    }
-
-
 def _started(layer: IntLayer, bits: int) -> IntLayer | None:
     """The layer whose registers start where all their sums fit, if there is such a start."""
-    needed = widths(layer).preloaded  # None for a layer whose bias says where it starts
-    fits = needed is not None and int(needed.max()) <= bits
-    return preloaded(layer, bits) if fits else None
+    if layer.bias is not None:  # which says where they start
+        return None
+    try:
+        return preloaded(layer, bits)
+    except RangeError:  # no start has room
+        return None
 
 
 def _reached(
