@@ -73,10 +73,11 @@ def compare(model: nn.Module, x: Tensor, first: Accumulator, second: Accumulator
     Shapes: x (B, ...). Raises: as `a2qplus.to_integer`.
     """
     require("torch", extra="train", purpose="the comparison of two registers on a network")
-    from a2qplus import to_integer, to_layers
+    from a2qplus import to_integer
+    from a2qplus.layers import quantized_layers
 
     found: dict[str, list[Difference]] = {}
-    names = to_layers(model)
+    names = quantized_layers(model)
 
     def watch(name: str, layer: IntLayer, codes: IntArray, run: Run) -> None:
         if name in names:

@@ -145,9 +145,9 @@ def tap_inputs(layer: IntLayer, x: IntArray) -> list[tuple[tuple[int, ...], int,
             for channel in range(layer.channels)
         ]
     padded = _padded(layer, x)
-    stride, _, dilation, _ = layer.geometry
-    span = [dilation[axis] * (layer.weight.shape[2 + axis] - 1) + 1 for axis in (0, 1)]
-    rows, columns = ((padded.shape[2 + axis] - span[axis]) // stride[axis] + 1 for axis in (0, 1))
+    stride = layer.geometry[0]
+    spans = _spans(layer)
+    rows, columns = ((padded.shape[2 + axis] - spans[axis]) // stride[axis] + 1 for axis in (0, 1))
     places = product(range(len(padded)), range(layer.channels), range(rows), range(columns))
     return [(place, place[1], _patch(layer, padded, place).ravel().tolist()) for place in places]
 
@@ -157,18 +157,21 @@ def _padded(layer: IntLayer, x: IntArray) -> IntArray:
     return np.pad(np.asarray(x), ((0, 0), (0, 0), *((p, p) for p in layer.geometry[1])))
 
 
+def _spans(layer: IntLayer) -> list[int]:
+    """How many rows and columns of an image one output reaches over."""
+    dilation = layer.geometry[2]
+    return [dilation[axis] * (layer.weight.shape[2 + axis] - 1) + 1 for axis in (0, 1)]
+
+
 def _patch(layer: IntLayer, padded: IntArray, place: tuple[int, ...]) -> IntArray:
     """What one output of a convolution reads: (inputs, kh, kw)."""
     image, channel, *corner = place
     stride, _, dilation, groups = layer.geometry
     per_group = layer.weight.shape[1]
     first = channel // (layer.channels // groups) * per_group
+    tops = [corner[axis] * stride[axis] for axis in (0, 1)]
     rows, columns = (
-        slice(
-            corner[axis] * stride[axis],
-            corner[axis] * stride[axis] + dilation[axis] * (layer.weight.shape[2 + axis] - 1) + 1,
-            dilation[axis],
-        )
-        for axis in (0, 1)
+        slice(top, top + span, step)
+        for top, span, step in zip(tops, _spans(layer), dilation, strict=True)
     )
     return padded[image, first : first + per_group, rows, columns]

@@ -78,14 +78,15 @@ def reach(
     integer(steps, "steps", 0, MOST_STEPS)
     layers = to_layers(model)
     proved = {name: Ends(*exact_extremes(layer)) for name, layer in layers.items()}
-    data = _reached(model, x, proved)
+    reached = _integers(model)
+    data = reached(x, proved)
     attack = dict(data)
     generator = torch.Generator().manual_seed(seed)
     for name in data:
         on_layer(name)
         goals = _goals(proved[name], data[name].sums.ends)
         target = _Target(name, layers[name].is_conv, goals)
-        found = _reached(model, _driven(model, x, target, steps, generator), proved)
+        found = reached(_driven(model, x, target, steps, generator), proved)
         attack = {
             each: _farther(seen, found[each]) if each in found else seen
             for each, seen in attack.items()
@@ -95,7 +96,7 @@ def reach(
             proved[name],
             data[name].sums,
             attack[name].sums.ends,
-            _two_inputs(model, name, attack[name]),
+            _two_inputs(reached, name, attack[name]),
         )
         for name in data
     }
@@ -107,6 +108,9 @@ class _Seen(NamedTuple):
     sums: Sums
     lowest: Tensor
     highest: Tensor
+
+
+Reached = Callable[[Any, Collection[str]], dict[str, _Seen]]  # inputs of the network, and layers
 
 
 def _farther(one: _Seen, two: _Seen) -> _Seen:
@@ -137,29 +141,38 @@ def _goals(proved: Ends, data: Ends) -> list[_Goal]:
     return sorted(set(farthest))
 
 
-def _reached(model: nn.Module, x: Tensor, layers: Collection[str]) -> dict[str, _Seen]:
-    """What the registers of the integer network hold over inputs of the network."""
+def _integers(model: nn.Module) -> Reached:
+    """The integer network, made once: what its registers hold, of some layers, over inputs."""
     from a2qplus import to_integer
 
-    found: dict[str, _Seen] = {}
+    found: dict[str, Sums] = {}
+    wanted: Collection[str] = ()
 
     def watch(name: str, layer: IntLayer, _: IntArray, run: Run) -> None:
-        if name in layers and run.output.size:
-            here = _Seen(sums_of(layer, run), x, x)
-            found[name] = _farther(found[name], here) if name in found else here
+        if name in wanted and run.output.size:
+            here = sums_of(layer, run)
+            found[name] = found[name].joined(here) if name in found else here
 
-    to_integer(model, Accumulator(_WIDE), watch=watch)(x)
-    return found
+    network = to_integer(model, Accumulator(_WIDE), watch=watch)
+
+    def reached(x: Tensor, layers: Collection[str]) -> dict[str, _Seen]:
+        nonlocal wanted
+        wanted = layers
+        found.clear()
+        network(x)
+        return {name: _Seen(sums, x, x) for name, sums in found.items()}
+
+    return reached
 
 
-def _two_inputs(model: nn.Module, name: str, seen: _Seen) -> Tensor:
+def _two_inputs(reached: Reached, name: str, seen: _Seen) -> Tensor:
     """The input with which the layer goes lowest, and highest, by itself: (2, ...)."""
     import torch
 
     def by_itself(x: Tensor, attains: Callable[[Ends], bool]) -> Tensor:
         while len(x) > 1:
             half = x[: len(x) // 2]
-            seen = _reached(model, half, {name}).get(name)
+            seen = reached(half, {name}).get(name)
             x = half if seen and attains(seen.sums.ends) else x[len(half) :]
         return x
 
