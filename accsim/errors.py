@@ -10,6 +10,7 @@ __all__ = [
     "LayerFileError",
     "MissingExtraError",
     "ModelError",
+    "ModelFileError",
     "RangeError",
     "RecipeError",
     "ReportError",
@@ -51,6 +52,10 @@ class LayerFileError(AccsimError, ValueError):
 
 class ModelError(AccsimError, ValueError):
     """A torch model that cannot be quantized or frozen as it stands."""
+
+
+class ModelFileError(AccsimError, ValueError):
+    """A model file that is damaged, too large, or holds what is not understood."""
 
 
 class CheckpointError(AccsimError, ValueError):

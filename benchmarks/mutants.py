@@ -74,7 +74,7 @@ TESTS = {
         DECIDE + "a_report_by_hand",
         *ALWAYS,
     ],
-    "verification/padding.py": ["tests/verification/test_padding.py", *ALWAYS],
+    "accsim/padding.py": ["tests/accsim/test_padding.py", *ALWAYS],
     "verification/oracle.py": ["tests/verification/test_oracle.py", *ALWAYS],
 }
 

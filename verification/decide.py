@@ -9,8 +9,8 @@ import numpy as np
 
 from accsim import bounds
 from accsim.layer import IntLayer, check_start
+from accsim.padding import exact_extremes
 from accsim.spec import Accumulator
-from verification.padding import exact_extremes
 from verification.witness import Witness, find_witness
 
 __all__ = ["Report", "Verdict", "decide"]

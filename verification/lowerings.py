@@ -10,8 +10,8 @@ from accsim import bounds
 from accsim._check import IntArray, integer
 from accsim.errors import RangeError, SpecError
 from accsim.layer import IntLayer
+from accsim.padding import exact_extremes
 from accsim.spec import MAX_BITS, Accumulator, between, signed
-from verification.padding import exact_extremes
 
 __all__ = ["lowerings", "preloaded"]
 

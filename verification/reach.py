@@ -14,9 +14,9 @@ from accsim._check import IntArray, integer
 from accsim.errors import ModelError, ShapeError
 from accsim.extras import require
 from accsim.layer import IntLayer
+from accsim.padding import exact_extremes
 from accsim.simulate import Run
 from accsim.spec import Accumulator
-from verification.padding import exact_extremes
 from verification.sums import Ends, Sums, sums_of
 
 if TYPE_CHECKING:

@@ -18,13 +18,13 @@ import accsim
 from accsim import bounds
 from accsim.files import atomically
 from accsim.layer import IntLayer
+from accsim.padding import exact_extremes
 from accsim.plan import Plan
 from accsim.simulate import Run
 from accsim.spec import Accumulator, bits_to_hold
 from verification.compare import Difference
 from verification.decide import Report, Verdict
 from verification.json_file import accumulator_json
-from verification.padding import exact_extremes
 from verification.schema import NAME
 from verification.sums import EDGES, Ends, Sums
 from verification.widths import widths

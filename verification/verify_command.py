@@ -11,6 +11,7 @@ from rich.console import Console
 
 from accsim.errors import RangeError
 from accsim.layer import IntLayer
+from accsim.padding import exact_extremes
 from accsim.simulate import simulate
 from accsim.spec import Accumulator, Overflow
 from verification import report, tables
@@ -30,7 +31,6 @@ from verification.options import (
     load_layers,
     print_json,
 )
-from verification.padding import exact_extremes
 from verification.page import write_page
 from verification.sums import Ends, sums_of
 from verification.witness_file import is_witness, save_witness

@@ -8,7 +8,7 @@ import numpy as np
 
 from accsim import bounds
 from accsim.layer import IntLayer
-from verification.padding import exact_extremes
+from accsim.padding import exact_extremes
 
 __all__ = ["Widths", "widths"]
 

@@ -12,9 +12,9 @@ from accsim._check import IntArray, integer
 from accsim.arith import fold, reduce
 from accsim.errors import SpecError
 from accsim.layer import IntLayer
+from accsim.padding import masked_extremes
 from accsim.simulate import Run, simulate
 from accsim.spec import Accumulator, IntSpec
-from verification.padding import masked_extremes
 
 __all__ = [
     "Witness",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from accsim import IntLayer, between, bounds, signed, unsigned
-from verification.padding import exact_extremes, masked_extremes, padding_masks
+from accsim.padding import exact_extremes, masked_extremes, padding_masks
 from verification.properties import tap_inputs
 
 

@@ -1,0 +1,254 @@
+"""Whole networks: integer products by name, and all between them, in registers of one's choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from accsim._check import IntArray, integer, integer_array
+from accsim.bounds import bits_per_channel, data_type_bits
+from accsim.errors import AccsimError, DtypeError, ShapeError, SpecError
+from accsim.layer import IntLayer
+from accsim.padding import exact_extremes
+from accsim.simulate import Run, simulate
+from accsim.spec import Accumulator, IntSpec
+
+__all__ = ["MatMul", "Network", "NetworkInput", "NetworkRun", "least_registers"]
+
+Array = np.ndarray[Any, Any]
+Registers = Accumulator | Mapping[str, Accumulator]  # one for all, or one for each product by name
+Multiply = Callable[[str, tuple[IntArray, ...]], IntArray]  # a product's operands to its sums
+Watch = Callable[[str, IntLayer, IntArray, Run], object]
+Told = Callable[[int, int], object]  # how many inputs are done, of how many
+_MANY = 64  # inputs that are run at a time, where the file leaves it open
+
+
+@dataclass(frozen=True, slots=True)
+class MatMul:
+    """A product of two activations. Neither side is constant: only their types bound its sums.
+
+    `taps`: how many products one sum has, if the file says so.
+    """
+
+    left: IntSpec
+    right: IntSpec
+    taps: int | None = None
+
+    @property
+    def least_bits(self) -> int | None:
+        """The least register that is safe for all operands of these types, if `taps` are known."""
+        return None if self.taps is None else data_type_bits(self.taps, self.right, self.left)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkInput:
+    """What the file says of an input or output: sizes are numbers, names of sizes, or None."""
+
+    dtype: np.dtype[Any] | None
+    shape: tuple[int | str | None, ...] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NetworkRun:
+    """What a network gave, and what its registers did, by the name of the product.
+
+    `overflows`: steps that overflowed. `overflowed`: sums in which one did. `sums`: of how many.
+    """
+
+    outputs: Mapping[str, Array]
+    overflows: Mapping[str, int]
+    overflowed: Mapping[str, int]
+    sums: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """A network whose integer products are known, as `accsim.onnx.load` reads it.
+
+    `layers`: those with constant weights, by node name. `matmuls`: those of two activations.
+    `untraced`: what multiplies matrices and is neither, with the reason. `registers`: those that
+    the file itself names. `evaluate` computes outputs from inputs, given what multiplies integers.
+    """
+
+    layers: Mapping[str, IntLayer]
+    matmuls: Mapping[str, MatMul]
+    untraced: Mapping[str, str]
+    registers: Mapping[str, Accumulator]
+    inputs: Mapping[str, NetworkInput]
+    outputs: Mapping[str, NetworkInput]
+    evaluate: Callable[[Mapping[str, Array], Multiply], dict[str, Array]] = field(repr=False)
+    rows_apart: bool  # whether inputs may be run in parts of any size
+
+    def run(
+        self,
+        inputs: object,
+        accumulator: Registers,
+        *,
+        batch: int | None = None,
+        threads: int | None = None,
+        watch: Watch | None = None,
+        told: Told = lambda *_: None,
+    ) -> NetworkRun:
+        """The network on given inputs, every integer product in its own narrow register.
+
+        `inputs` is an array, or one by name for each input; the first axis is the batch. They are
+        run as many at a time as the file says, or `batch`, or 64; and all together where a result
+        depends on all, as scales do that are computed while it runs. `accumulator` is one register
+        for every product, or one by name for each. `watch` is told of each call of each product,
+        with peaks: its name, the layer (of a matmul the right side is the weights), integers that
+        went in, and the run. `told` is told how many inputs are done.
+
+        Raises: ShapeError, DtypeError for other inputs than the file's; SpecError for a product
+        without a register; RangeError naming a layer whose bias its register cannot hold;
+        ModelFileError naming a node that cannot be computed.
+        """
+        arrays = self._arrays(inputs)
+        registers = self._registers(accumulator)
+        counts = {name: np.zeros(3, np.int64) for name in registers}
+
+        def multiply(name: str, operands: tuple[IntArray, ...]) -> IntArray:
+            what, register = self.layers.get(name) or self.matmuls[name], registers[name]
+            results = []
+            try:
+                for layer, x in _calls(what, operands):
+                    run = simulate(layer, x, register, peaks=watch is not None, threads=threads)
+                    if watch is not None:
+                        watch(name, layer, x, run)
+                    counts[name] += _counted(run)
+                    results.append(run.output)
+            except AccsimError as error:
+                raise type(error)(f"{name}: {error}") from None
+            return results[0] if isinstance(what, IntLayer) else _stacked(results, *operands)
+
+        parts: dict[str, list[Array]] = {name: [] for name in self.outputs}
+        total, step = self._step(arrays, batch)
+        for start in range(0, total, step):
+            part = {name: array[start : start + step] for name, array in arrays.items()}
+            for name, array in self.evaluate(part if step < total else arrays, multiply).items():
+                parts[name].append(array)
+            told(min(start + step, total), total)
+        outputs = {
+            name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+            for name, arrays in parts.items()
+        }
+        figures = ({name: int(count[kind]) for name, count in counts.items()} for kind in range(3))
+        return NetworkRun(outputs, *figures)
+
+    def _arrays(self, inputs: object) -> dict[str, Array]:
+        """By name and of the declared types."""
+        given = inputs if isinstance(inputs, Mapping) else None
+        if given is None:
+            if len(self.inputs) != 1:
+                raise ShapeError(
+                    f"inputs must be by name, one for each of {', '.join(self.inputs)}"
+                )
+            given = {next(iter(self.inputs)): inputs}
+        if unknown := sorted(given.keys() ^ self.inputs.keys()):
+            raise ShapeError(
+                f"inputs must be one for each of {', '.join(self.inputs)}: {unknown[0]!r} is"
+                f" {'missing' if unknown[0] in self.inputs else 'none of them'}"
+            )
+        return {name: _array(name, given[name], one) for name, one in self.inputs.items()}
+
+    def _registers(self, accumulator: Registers) -> dict[str, Accumulator]:
+        names = [*self.layers, *self.matmuls]
+        if isinstance(accumulator, Accumulator):
+            return dict.fromkeys(names, accumulator)
+        if not isinstance(accumulator, Mapping):
+            raise SpecError(
+                f"accumulator must be an Accumulator, or one by name, not {accumulator!r}"
+            )
+        for name in [*names, *accumulator]:
+            if not isinstance(accumulator.get(name), Accumulator):
+                raise SpecError(f"accumulator must name a register for {name!r}")
+            if name not in names:
+                raise SpecError(f"accumulator names {name!r}, which is no integer product")
+        return {name: accumulator[name] for name in names}
+
+    def _step(self, arrays: Mapping[str, Array], batch: int | None) -> tuple[int, int]:
+        """How many inputs there are, and how many are run at a time."""
+        sizes = {array.shape[0] if array.ndim else 1 for array in arrays.values()}
+        if len(sizes) != 1:
+            return 1, 1
+        total = max(sizes.pop(), 1)
+        said = {one.shape[0] for one in self.inputs.values() if one.shape}
+        fixed = next((size for size in said if isinstance(size, int)), None)
+        if fixed:
+            if total % fixed:
+                raise ShapeError(
+                    f"inputs must be a multiple of {fixed}, as the file says, not {total}"
+                )
+            return total, fixed
+        if batch is not None:
+            return total, integer(batch, "batch", 1, 2**31)
+        return total, _MANY if self.rows_apart else total
+
+
+def _array(name: str, given: object, described: NetworkInput) -> Array:
+    """An input as the file declares it: floats may be of any size, integers must be integers."""
+    array, dtype = np.asarray(given), described.dtype
+    if dtype is not None and dtype.kind in "iu":
+        array = integer_array(given, f"input {name!r}")
+        limits = np.iinfo(dtype)
+        IntSpec(int(limits.min), int(limits.max)).check(array, f"input {name!r}")
+    elif array.dtype.kind not in "iuf":
+        raise DtypeError(f"input {name!r} must be numbers, not {array.dtype}")
+    shape = described.shape
+    fits = shape is None or (
+        array.ndim == len(shape)
+        and all(
+            not isinstance(size, int) or size == there
+            for size, there in zip(shape[1:], array.shape[1:], strict=True)
+        )
+    )
+    if not fits:
+        told = ", ".join("?" if size is None else str(size) for size in shape or ())
+        raise ShapeError(f"input {name!r} must be of shape ({told}), not {array.shape}")
+    return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def least_registers(network: Network) -> dict[str, Accumulator]:
+    """The narrowest two's complement register that no input overflows, by product.
+
+    Of a product of activations by its types; those of unknown length are left out.
+    """
+    found = {}
+    for name, layer in network.layers.items():
+        bits = int(bits_per_channel(*exact_extremes(layer)).max())
+        found[name] = Accumulator(max(bits, 2))
+    for name, matmul in network.matmuls.items():
+        if matmul.least_bits is not None:
+            found[name] = Accumulator(max(matmul.least_bits, 2))
+    return found
+
+
+def _counted(run: Run) -> Array:
+    """Steps that overflowed, outputs in which one did, and all outputs."""
+    count = run.overflow_count
+    return np.array([count.sum(dtype=np.int64), np.count_nonzero(count), count.size])
+
+
+def _calls(
+    what: IntLayer | MatMul, operands: tuple[IntArray, ...]
+) -> Iterator[tuple[IntLayer, IntArray]]:
+    """What is simulated: a layer, or for each matrix of a product a layer of its right side."""
+    if isinstance(what, IntLayer):
+        yield what, operands[0]
+        return
+    left, right = operands
+    batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    many = (np.broadcast_to(side, (*batch, *side.shape[-2:])) for side in (left, right))
+    flat = (side.reshape(-1, *side.shape[-2:]) for side in many)
+    for x, y in zip(*flat, strict=True):
+        if x.size and y.size:
+            yield IntLayer(y.T, weight_spec=what.right, input_spec=what.left), x
+
+
+def _stacked(results: list[IntArray], left: IntArray, right: IntArray) -> IntArray:
+    """The products of all matrices, in the shape that `numpy.matmul` gives."""
+    batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    shape = (*batch, left.shape[-2], right.shape[-1])
+    return np.array(results).reshape(shape) if results else np.zeros(shape, np.int32)

@@ -1,0 +1,65 @@
+"""Registers in a model file: the annotation of a product's output names the register that sums it.
+
+QONNX's tools read it as the type of that tensor, and viewers show it there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import onnx
+
+from accsim.errors import ModelFileError
+from accsim.files import atomically
+from accsim.network import least_registers
+from accsim.onnx.graph import KEY, graph_of
+from accsim.onnx.loading import network_of
+from accsim.onnx.reading import MAX_BYTES, read_model
+from accsim.spec import Accumulator
+
+__all__ = ["annotate"]
+
+
+def annotate(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    external_data: str | os.PathLike[str] | None = None,
+) -> dict[str, Accumulator]:
+    """Write the model in `path` to `out`, the least safe register of each product with it.
+
+    The registers, by node name, are returned, too. Those of products of activations are told by
+    their types alone, if the file says how many products they sum, and else left out. Nothing else
+    of the model changes; data that it keeps in other files stay there.
+
+    Raises: as `load`; OSError if `out` cannot be written.
+    """
+    model = read_model(path)
+    graph = graph_of(model, external_data=external_data)
+    registers = least_registers(network_of(graph))
+    outputs = {node.name: node.outputs[0] for node in graph.nodes if node.name in registers}
+    _write(model.graph, {outputs[name]: str_of(register) for name, register in registers.items()})
+    data = model.SerializeToString()
+    if len(data) > MAX_BYTES:
+        raise ModelFileError(f"the annotated model has more than {MAX_BYTES} bytes")
+    with atomically(out) as file:
+        file.write(data)
+    return registers
+
+
+def str_of(register: Accumulator) -> str:
+    """A register as QONNX names its type: INT12."""
+    return f"{'' if register.signed else 'U'}INT{register.bits}"
+
+
+def _write(graph: onnx.GraphProto, words: Mapping[str, str]) -> None:
+    """Annotate values by name; what else is annotated of them stays."""
+    there = {entry.tensor_name: entry for entry in graph.quantization_annotation}
+    for name, word in words.items():
+        entry = there.get(name)
+        if entry is None:
+            entry = graph.quantization_annotation.add(tensor_name=name)
+        pairs = [pair for pair in entry.quant_parameter_tensor_names if pair.key == KEY]
+        pair = pairs[0] if pairs else entry.quant_parameter_tensor_names.add(key=KEY)
+        pair.value = word

@@ -1,0 +1,87 @@
+"""What is known of the values of a graph before anything is run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from accsim.errors import ModelFileError
+
+__all__ = ["Grid", "Known", "constant", "integer_ends", "integers", "unknown"]
+
+Array = np.ndarray[Any, Any]
+
+_INTEGER = re.compile(r"(u?)int([0-9]+)")
+WIDEST = 2**20  # codes up to here are found again from float32, whatever was rounded on the way
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """Values that are integers from `low` to `high` times a scale.
+
+    `scale` (float32) is one number, or has one for each index along `axis` (counted from the back
+    if negative). Of a constant, `codes` are the integers, and `scale` broadcasts against them.
+    """
+
+    low: int
+    high: int
+    scale: Array
+    axis: int | None = None
+    codes: Array | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """Facts that hold for every input, and in registers of any width.
+
+    Every number lies in [low, high]. `grid`: all are integers times a scale; if there is none,
+    `why` says why not. `constant`: they are these numbers.
+    """
+
+    low: float = -inf
+    high: float = inf
+    grid: Grid | None = None
+    constant: Array | None = None
+    why: str = ""
+    whole: bool = False  # of an integer type, whose arithmetic wraps
+
+
+def unknown(why: str, low: float = -inf, high: float = inf) -> Known:
+    """Numbers of no grid."""
+    return Known(low, high, why=why)
+
+
+def constant(array: Array) -> Known:
+    """These numbers, and their grid if they are integers: those of a small type reach all of it."""
+    if array.size == 0 or array.dtype.kind in "bcOSU":
+        return Known(constant=array, why="it is no array of numbers")
+    if array.dtype.name.lstrip("u").startswith("int"):
+        codes = array.astype(np.int64)
+        ends = int(codes.min()), int(codes.max())
+        ends = integer_ends(array.dtype) if array.dtype.itemsize < 4 else ends
+        return replace(integers(*ends, codes), constant=array)
+    low, high = float(array.min()), float(array.max())
+    if not (-(2.0**62) < low <= high < 2.0**62):  # NaN, too
+        return Known(constant=array, why="it has numbers that no register holds")
+    if not bool((array == np.rint(array)).all()):
+        return Known(low, high, constant=array, why="it is a constant of fractions")
+    grid = integers(int(low), int(high), array.astype(np.int64)).grid
+    return Known(low, high, grid, array)
+
+
+def integers(low: int, high: int, codes: Array | None = None) -> Known:
+    """Numbers of an integer type, from `low` to `high`; of a constant, these."""
+    return Known(low, high, Grid(low, high, np.ones((), np.float32), None, codes), whole=True)
+
+
+def integer_ends(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """The range of a type of integers. Raises: ModelFileError for a type of other numbers."""
+    found = _INTEGER.fullmatch(dtype.name)
+    if found is None:
+        raise ModelFileError(f"codes must be integers, not {dtype.name}")
+    bits = int(found[2])
+    return (0, 2**bits - 1) if found[1] else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)

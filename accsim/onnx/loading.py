@@ -1,0 +1,124 @@
+"""From a model file to a network: every integer product a layer, what is none with its reason."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from accsim.errors import AccsimError, ModelFileError
+from accsim.layer import IntLayer
+from accsim.network import MatMul, Multiply, Network
+from accsim.onnx.evaluate import operation
+from accsim.onnx.graph import Graph, Node, graph_of
+from accsim.onnx.known import Known
+from accsim.onnx.products import Product, multiplies, product
+from accsim.onnx.quantizers import floats
+from accsim.onnx.reading import read_model
+from accsim.onnx.trace import trace
+from accsim.spec import MAX_BITS, Accumulator
+
+__all__ = ["load", "network_of"]
+
+Array = np.ndarray[Any, Any]
+
+_REGISTER = re.compile(r"(U?)INT([1-9][0-9]?)")
+
+
+def load(
+    path: str | os.PathLike[str], *, external_data: str | os.PathLike[str] | None = None
+) -> Network:
+    """The network in an ONNX or QONNX file; any file may be given, none is trusted.
+
+    Weights that the file keeps in others are read from the folder `external_data`, if it is named.
+
+    Raises: ModelFileError naming node and field of what is damaged, too large or not understood.
+    """
+    return network_of(graph_of(read_model(path), external_data=external_data))
+
+
+def network_of(graph: Graph) -> Network:
+    """The network that a graph is."""
+    known = trace(graph)
+    products, untraced = {}, {}
+    for node in graph.nodes:
+        if not multiplies(node):
+            continue
+        try:
+            products[node.name] = product(node, [known[n] if n else None for n in node.inputs])
+        except AccsimError as error:
+            untraced[node.name] = str(error)
+    layers = {n: p.what for n, p in products.items() if isinstance(p.what, IntLayer)}
+    matmuls = {n: p.what for n, p in products.items() if isinstance(p.what, MatMul)}
+    return Network(
+        layers,
+        matmuls,
+        untraced,
+        _registers(graph, products),
+        graph.inputs,
+        graph.outputs,
+        _evaluator(graph, known, products),
+        _rows_apart(graph),
+    )
+
+
+def _registers(graph: Graph, products: Mapping[str, Product]) -> dict[str, Accumulator]:
+    """Those that the file names: the annotated types of the products' outputs."""
+    found = {}
+    for node in graph.nodes:
+        word = _REGISTER.fullmatch(graph.types.get(node.outputs[0], "")) if node.outputs else None
+        if node.name in products and word and 2 <= int(word[2]) <= MAX_BITS:
+            found[node.name] = Accumulator(int(word[2]), signed=not word[1])
+    return found
+
+
+def _rows_apart(graph: Graph) -> bool:
+    """Whether inputs and outputs share a batch of open size, and no scale is made of all of it."""
+    ends = [*graph.inputs.values(), *graph.outputs.values()]
+    first = {end.shape[0] if end.shape else None for end in ends}
+    shared = len(first) == 1 and all(isinstance(size, str) for size in first)
+    return shared and not any(node.op.startswith("DynamicQuantize") for node in graph.nodes)
+
+
+def _evaluator(graph: Graph, known: Mapping[str, Known], products: Mapping[str, Product]) -> Any:
+    """What runs the graph: node by node, each value forgotten after its last use."""
+    constants = {name: fact.constant for name, fact in known.items() if fact.constant is not None}
+    nodes = [node for node in graph.nodes if not all(o in constants for o in node.outputs if o)]
+    operations = {node.name: operation(node) for node in nodes if node.name not in products}
+    last = {name: place for place, node in enumerate(nodes) for name in node.inputs}
+    last |= dict.fromkeys(graph.outputs, len(nodes))
+
+    def evaluate(inputs: Mapping[str, Array], multiply: Multiply) -> dict[str, Array]:
+        values: dict[str, Any] = {**constants, **inputs}
+        for place, node in enumerate(nodes):
+            given = [values[name] if name else None for name in node.inputs]
+            if node.name in products:
+                made = [_product(node, products[node.name], given, multiply)]
+            else:
+                made = list(operations[node.name](given))
+            values.update((n, v) for n, v in zip(node.outputs, made, strict=False) if n)
+            for name in {*node.inputs, *node.outputs}:
+                if last.get(name, -1) <= place and name not in constants:
+                    values.pop(name, None)
+        return {name: floats(values[name]) for name in graph.outputs}
+
+    return evaluate
+
+
+def _product(node: Node, found: Product, given: list[Any], multiply: Multiply) -> Array:
+    try:
+        operands = found.operands(given)
+    except (ValueError, TypeError) as error:
+        kind = type(error) if isinstance(error, AccsimError) else ModelFileError
+        raise kind(f"node {node.name!r} ({node.op}): {error}") from None
+    sums = multiply(node.name, operands)
+    others = [None if v is None else v if i == 0 else floats(v) for i, v in enumerate(given)]
+    try:
+        return found.result(sums, others)
+    except (ValueError, TypeError, IndexError) as error:
+        raise ModelFileError(
+            f"node {node.name!r} ({node.op}) cannot be computed: {error}"
+        ) from None

@@ -1,0 +1,128 @@
+"""Operators of our own: quantizers, whose results keep their integers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+
+from accsim.errors import ModelFileError
+from accsim.onnx.floating import batch_normalization, max_pool, pools_plainly, relu
+from accsim.onnx.graph import QONNX, Node
+from accsim.onnx.known import integer_ends
+from accsim.onnx.microsoft import MICROSOFT_OPERATORS
+from accsim.onnx.quantizers import (
+    Coded,
+    Quantizer,
+    Truncation,
+    floats,
+    onnx_quantizer,
+    qonnx_quantizer,
+    qonnx_truncation,
+)
+
+__all__ = ["MICROSOFT", "along", "dequantized", "operator", "quantizer_of"]
+
+Array = np.ndarray[Any, Any]
+
+MICROSOFT = "com.microsoft"
+_ZERO = np.zeros((), np.uint8)
+
+
+def along(array: Array, axis: int, ndim: int) -> Array:
+    """One number for each index of an axis, to be broadcast against `ndim` dimensions.
+
+    Raises: ModelFileError for anything but that or a single number.
+    """
+    if array.size == 1:
+        return array.reshape(())
+    if array.ndim != 1 or not -ndim <= axis < ndim:
+        raise ModelFileError(
+            f"a scale of shape {array.shape} must be one number, or one for each place on axis"
+            f" {axis}"
+        )
+    return array.reshape([-1 if place == axis % ndim else 1 for place in range(ndim)])
+
+
+def quantizer_of(node: Node, inputs: Sequence[Array], ndim: int) -> Quantizer | Truncation:
+    """The rule of a node that quantizes; `inputs` are those after the first, of `ndim` dimensions.
+
+    Raises: ModelFileError for what is not a quantizer of integers.
+    """
+    if node.op == "QuantizeLinear":
+        if node.attributes.get("block_size", 0):
+            raise ModelFileError("a scale for each block of codes lies inside a sum")
+        axis = int(node.attributes.get("axis", 1))
+        dtype = _code_type(node, inputs)
+        zero = inputs[1] if len(inputs) > 1 and inputs[1] is not None else np.zeros((), dtype)
+        scale, zero = (along(np.asarray(a), axis, ndim) for a in (inputs[0], zero))
+        return onnx_quantizer(scale, zero, *integer_ends(dtype))
+    if node.op == "Trunc":
+        return qonnx_truncation(node.version, node.attributes, *inputs)
+    if node.op == "BipolarQuant":
+        one = np.ones((), np.float32)
+        return qonnx_quantizer({"signed": 1}, inputs[0], np.zeros((), np.float32), one)
+    return qonnx_quantizer(node.attributes, *inputs)
+
+
+def _code_type(node: Node, inputs: Sequence[Array]) -> np.dtype[Any]:
+    """The type of the codes that QuantizeLinear gives."""
+    if len(inputs) > 1 and inputs[1] is not None:
+        return np.asarray(inputs[1]).dtype
+    element = int(node.attributes.get("output_dtype", 0)) or onnx.TensorProto.UINT8
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element))
+
+
+def dequantized(node: Node, inputs: Sequence[Any]) -> Coded:
+    """The numbers that DequantizeLinear gives: codes less their zero point, times a scale."""
+    codes, scale = np.asarray(inputs[0]), np.asarray(inputs[1])
+    integer_ends(codes.dtype)
+    if node.attributes.get("block_size", 0):
+        raise ModelFileError("a scale for each block of codes lies inside a sum")
+    axis = int(node.attributes.get("axis", 1))
+    zero = np.asarray(inputs[2]) if len(inputs) > 2 and inputs[2] is not None else _ZERO
+    wide = np.int64 if codes.dtype.itemsize > 2 else np.int32
+    less = codes.astype(wide)
+    if zero.any():
+        less = less - along(zero, axis, codes.ndim).astype(wide)
+    elif codes.dtype == np.int8:
+        less = codes
+    return Coded(less, along(scale, axis, codes.ndim).astype(np.float32))
+
+
+def _quantize(node: Node, inputs: Sequence[Any]) -> Coded:
+    """Quant and its like: to floats that keep their integers."""
+    x = floats(inputs[0])
+    return quantizer_of(node, inputs[1:], x.ndim)(x)
+
+
+def _quantize_linear(node: Node, inputs: Sequence[Any]) -> Array:
+    """QuantizeLinear: to an array of codes."""
+    x = floats(inputs[0])
+    codes = quantizer_of(node, inputs[1:], x.ndim)(x).codes
+    dtype = _code_type(node, inputs[1:])
+    zero = inputs[2] if len(inputs) > 2 and inputs[2] is not None else _ZERO
+    if np.any(zero):
+        axis = int(node.attributes.get("axis", 1))
+        codes = codes + along(np.asarray(zero), axis, x.ndim).astype(np.int32)
+    return codes.astype(dtype)
+
+
+_OPERATORS: dict[tuple[str, str], Callable[[Node, Sequence[Any]], Any]] = {
+    **{(QONNX, op): _quantize for op in ("Quant", "IntQuant", "BipolarQuant", "Trunc")},
+    **{(domain, "QuantizeLinear"): _quantize_linear for domain in ("", MICROSOFT)},
+    **{(domain, "DequantizeLinear"): dequantized for domain in ("", MICROSOFT)},
+    **{(MICROSOFT, op): run for op, run in MICROSOFT_OPERATORS.items()},
+    ("", "BatchNormalization"): batch_normalization,
+    ("", "Relu"): relu,
+    ("", "MaxPool"): max_pool,
+}
+
+
+def operator(node: Node) -> Callable[[Node, Sequence[Any]], Any] | None:
+    """What computes a node's one output, if it is one of ours."""
+    if node.op == "MaxPool" and not pools_plainly(node):
+        return None
+    return _OPERATORS.get((node.domain, node.op))

@@ -1,0 +1,256 @@
+"""Integer products of a graph: each as a layer, with the way into its registers and out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from accsim._check import IntArray
+from accsim.errors import ModelFileError
+from accsim.layer import IntLayer
+from accsim.network import MatMul
+from accsim.onnx.forms import Form, conv, conv_transposed, dense, dense_left
+from accsim.onnx.graph import Node
+from accsim.onnx.known import Known
+from accsim.onnx.operands import Operand, Weights, operand, weights
+from accsim.onnx.operators import MICROSOFT
+from accsim.onnx.results import (
+    Result,
+    dequantized,
+    integers_out,
+    less_zero_point,
+    requantized,
+    scaled,
+)
+from accsim.spec import IntSpec
+
+__all__ = ["Product", "multiplies", "product"]
+
+Array = np.ndarray[Any, Any]
+Inputs = Sequence[Any]  # the values that a node is given, None for those left out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Product:
+    """One node that multiplies integers.
+
+    `operands`: the node's inputs to the integers that the layer takes, of a matmul to both sides.
+    `result`: the layer's sums and the node's inputs to the node's output.
+    """
+
+    what: IntLayer | MatMul
+    operands: Callable[[Inputs], tuple[IntArray, ...]]
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """At which of its inputs a node has what; None: it takes no such input.
+
+    `scales` are those of x, w and y, with the zero point of y last, as far as it takes them.
+    """
+
+    form: Callable[[Node, Sequence[int]], Form]
+    x: int = 0
+    w: int = 1
+    x_zero: int | None = None
+    w_zero: int | None = None
+    bias: int | None = None
+    scales: tuple[int, ...] = ()
+
+
+_PLACES = {
+    ("", "Conv"): Places(conv, bias=2),
+    ("", "ConvTranspose"): Places(conv_transposed, bias=2),
+    ("", "Gemm"): Places(dense, bias=2),
+    ("", "MatMul"): Places(dense),
+    ("", "ConvInteger"): Places(conv, x_zero=2, w_zero=3),
+    ("", "MatMulInteger"): Places(dense, x_zero=2, w_zero=3),
+    ("", "QLinearConv"): Places(conv, 0, 3, 2, 5, 8, (1, 4, 6, 7)),
+    ("", "QLinearMatMul"): Places(dense, 0, 3, 2, 5, None, (1, 4, 6, 7)),
+    (MICROSOFT, "QGemm"): Places(dense, 0, 3, 2, 5, 6, (1, 4, 7, 8)),
+    (MICROSOFT, "MatMulIntegerToFloat"): Places(dense, 0, 1, 4, 5, 6, (2, 3)),
+}
+# What multiplies matrices, too, and is no integer product that we know.
+_OTHERS = {
+    ("", op): f"{op} is no product of one matrix of constant integers"
+    for op in ("Einsum", "RNN", "GRU", "LSTM", "DeformConv", "Attention", "Det", "STFT", "DFT")
+}
+_KNOWN_DOMAINS = ("", "qonnx.custom_op.general", MICROSOFT, "ai.onnx.ml")
+_MICROSOFT_FLOAT = ("QLinear", "Quantize", "Dequantize")
+
+
+def multiplies(node: Node) -> bool:
+    """Whether a node multiplies matrices, or may: of foreign operators nothing is known."""
+    kind = (node.domain, node.op)
+    foreign = node.domain not in _KNOWN_DOMAINS
+    unknown = node.domain == MICROSOFT and not node.op.startswith(_MICROSOFT_FLOAT)
+    return kind in _PLACES or kind in _OTHERS or foreign or unknown
+
+
+def product(node: Node, known: Sequence[Known | None]) -> Product:
+    """The integer product that a node is, by what is known of its inputs.
+
+    Raises: ModelFileError saying why it is none; others for integers that no layer holds.
+    """
+    kind = (node.domain, node.op)
+    places = _PLACES.get(kind)
+    if places is None:
+        raise ModelFileError(
+            _OTHERS.get(kind, f"{node.op} of the domain {node.domain!r} is not known")
+        )
+    x, w = (_at(known, place) for place in (places.x, places.w))
+    if x is None or w is None:
+        raise ModelFileError(f"{node.op} must have both sides of its product")
+    dense_node = places.form is dense
+    if x.constant is not None and w.constant is None and dense_node:
+        places = replace(
+            places,
+            x=places.w,
+            w=places.x,
+            x_zero=places.w_zero,
+            w_zero=places.x_zero,
+            form=dense_left,
+        )
+    elif w.constant is None and x.grid is not None and w.grid is not None and dense_node:
+        return _matmul(node, places, known)
+    return _layer(node, places, known)
+
+
+def _at(known: Sequence[Any], place: int | None) -> Any:
+    return None if place is None or place >= len(known) else known[place]
+
+
+def _layer(node: Node, places: Places, known: Sequence[Known | None]) -> Product:
+    """A product with constant weights."""
+    w, w_zero = _at(known, places.w), _at(known, places.w_zero)
+    axis = 0 if places.form is conv else -1
+    constant = weights(node.input(places.w), w, w_zero, axis)
+    came = operand(node.input(places.x), _at(known, places.x), _at(known, places.x_zero))
+    form = places.form(node, constant.codes.shape)
+    arranged = form.weight(constant.codes)
+    scale = _scale(came, constant, form, len(arranged)) if not places.scales else None
+    start = _start(node, places, known, scale, len(arranged))
+    layer = IntLayer(
+        arranged,
+        weight_spec=constant.spec,
+        input_spec=_with_padding(came, form),
+        bias=start,
+        **({} if form.axis in (-1, -2) and not form.geometry else form.geometry),
+    )
+    result = _result(
+        node, replace(places, bias=places.bias if start is None else None), form, scale
+    )
+    if came.late:
+        assert places.x_zero is not None, "a zero point that is computed is an input"
+        sums = layer.rows.sum(axis=1, dtype=np.int64)
+        result = less_zero_point(result, sums, places.x_zero, form.axis)
+
+    def operands(inputs: Inputs) -> tuple[IntArray, ...]:
+        code = int(np.asarray(inputs[places.x_zero]).reshape(-1)[0]) if came.late else 0  # type: ignore[index]
+        return (form.inputs(came.codes(inputs[places.x]), code),)
+
+    return Product(layer, operands, lambda sums, inputs: result(form.sums(sums), inputs))
+
+
+def _with_padding(came: Operand, form: Form) -> IntSpec:
+    """The range of codes, with the 0 that pads them, if padding is among them."""
+    if not form.mixes or came.late or came.spec.contains_zero:
+        return came.spec
+    return IntSpec(min(came.spec.min, 0), max(came.spec.max, 0))
+
+
+def _scale(came: Operand, constant: Weights, form: Form, channels: int) -> Array:
+    """What one unit of the sums is worth, float64: one number, or one for each output channel."""
+    own = constant.by_channel(form.weight).astype(np.float64)
+    if came.axis is None:
+        return own * float(came.scale.reshape(-1)[0])
+    groups = form.geometry.get("groups", 0)
+    channel_axes = (1, form.axis) if groups else ()
+    each = (
+        came.scale.reshape(groups or 1, -1)
+        if len(came.scale) % (groups or 1) == 0
+        else came.scale[None]
+    )
+    if came.axis not in channel_axes or not bool((each == each[:, :1]).all()):
+        raise ModelFileError("its input has different scales within one sum")
+    return own * np.repeat(each[:, 0].astype(np.float64), channels // len(each))
+
+
+def _start(
+    node: Node, places: Places, known: Sequence[Known | None], scale: Array | None, channels: int
+) -> IntArray | None:
+    """Where registers start: at a constant bias of integers in the unit of the sums, if any.
+
+    Integer operators take it as such; beside floats it is one whose scale is that of the sums.
+    """
+    bias = _at(known, places.bias)
+    if bias is None or bias.grid is None or bias.grid.codes is None:
+        return None
+    codes = np.asarray(bias.grid.codes)
+    if codes.size != channels or codes.shape[-1:] != (channels,) or len(places.scales) == 2:
+        return None
+    if any(node.attributes.get(name, 1.0) != 1.0 for name in ("alpha", "beta")):
+        return None
+    if scale is not None:
+        unit = np.broadcast_to(scale, (channels,))
+        if not np.allclose(
+            np.broadcast_to(bias.grid.scale.reshape(-1), (channels,)), unit, rtol=1e-6, atol=0
+        ):
+            return None
+    return codes.reshape(-1).astype(np.int64) if codes.any() else None
+
+
+def _result(node: Node, places: Places, form: Form, scale: Array | None) -> Result:
+    alpha, beta = (float(node.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
+    if scale is not None and places.x_zero is None:
+        return dequantized(scale * alpha, form.axis, places.bias, beta)
+    if not places.scales:
+        return integers_out
+    if len(places.scales) == 2:
+        return scaled((places.scales[0], places.scales[1]), form.axis, places.bias)
+    x_scale, w_scale, y_scale, y_zero = places.scales
+    return requantized(x_scale, w_scale, y_scale, y_zero, form.axis, places.bias, alpha)
+
+
+def _matmul(node: Node, places: Places, known: Sequence[Known | None]) -> Product:
+    """A product of two activations: zero points come off before it, computed ones too."""
+    sides = [
+        _side(node, known, place, zero)
+        for place, zero in ((places.x, places.x_zero), (places.w, places.w_zero))
+    ]
+    if any(side.axis is not None for side in sides):
+        raise ModelFileError("its inputs have different scales within one sum")
+    scale = None
+    if not places.scales:
+        scale = np.prod([side.scale.astype(np.float64).reshape(()) for side in sides], axis=0)
+    turned = [bool(node.attributes.get(name, 0)) for name in ("transA", "transB")]
+
+    def operands(inputs: Inputs) -> tuple[IntArray, ...]:
+        codes = []
+        for side, place, zero, turn in zip(
+            sides, (places.x, places.w), (places.x_zero, places.w_zero), turned, strict=True
+        ):
+            found = side.codes(inputs[place])
+            if side.late:
+                found = found.astype(np.int64) - np.asarray(inputs[zero]).astype(np.int64)  # type: ignore[index]
+            if found.ndim < 2:
+                raise ModelFileError("both sides of a product of activations must be matrices")
+            codes.append(found.swapaxes(-1, -2) if turn else found)
+        return codes[0], codes[1]
+
+    result = _result(node, places, Form(lambda w: w, lambda x, _: x), scale)
+    return Product(MatMul(_reach(sides[0]), _reach(sides[1])), operands, result)
+
+
+def _side(node: Node, known: Sequence[Known | None], place: int, zero: int | None) -> Operand:
+    return operand(node.input(place), _at(known, place), _at(known, zero))
+
+
+def _reach(side: Operand) -> IntSpec:
+    """The range of a side less its zero point, which may be any code if it is computed."""
+    span = side.spec.max - side.spec.min
+    return IntSpec(-span, span) if side.late else side.spec

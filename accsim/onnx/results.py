@@ -1,0 +1,93 @@
+"""From the sums in registers to what a node gives: floats, integers, or codes again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from accsim._check import IntArray
+from accsim.onnx.known import integer_ends
+from accsim.onnx.operators import along
+
+__all__ = ["Result", "dequantized", "integers_out", "less_zero_point", "requantized", "scaled"]
+
+Array = np.ndarray[Any, Any]
+Result = Callable[[IntArray, Sequence[Any]], Array]  # sums and a node's inputs to its output
+
+
+def dequantized(scale: Array, axis: int, bias: int | None, beta: float = 1.0) -> Result:
+    """Sums times a scale, float32, plus beta times the input at `bias`; channels are on `axis`."""
+    factor = scale.astype(np.float32)
+
+    def result(sums: IntArray, inputs: Sequence[Any]) -> Array:
+        y = sums.astype(np.float32)
+        y *= along(factor, axis, y.ndim)
+        added = _given(inputs, bias)
+        if added is None:
+            return y
+        added = added if beta == 1 else np.float32(beta) * added
+        return y + (added if axis == -1 else along(added, axis, y.ndim))
+
+    return result
+
+
+def integers_out(sums: IntArray, _: Sequence[Any]) -> Array:
+    """Sums as they are, in 32 bits."""
+    return sums.astype(np.int32)
+
+
+def scaled(scales: tuple[int, int], axis: int, bias: int | None) -> Result:
+    """Sums times two scales, the node's inputs at these places, plus a float bias."""
+
+    def result(sums: IntArray, inputs: Sequence[Any]) -> Array:
+        one, other = (np.asarray(inputs[place]) for place in scales)
+        y = sums.astype(np.float32) * along(one * other, axis, sums.ndim)
+        added = _given(inputs, bias)
+        return y if added is None else y + added
+
+    return result
+
+
+def requantized(
+    x_scale: int, w_scale: int, y_scale: int, y_zero: int, axis: int, bias: int | None, alpha: float
+) -> Result:
+    """Sums times x's scale times w's by y's, rounded to even and clipped to the zero point's type.
+
+    The arguments are places of the node's inputs; `bias`, of integers, if it is not in the sums.
+
+    Source: ONNX's QLinearConv and QLinearMatMul, in float32 and in this order as onnxruntime does.
+    """
+
+    def result(sums: IntArray, inputs: Sequence[Any]) -> Array:
+        added = _given(inputs, bias)
+        sums = sums if added is None else sums + added
+        factor = np.float32(alpha) * np.asarray(inputs[x_scale]) * inputs[w_scale]
+        if _given(inputs, y_scale) is None:  # QGemm may leave floats
+            return sums.astype(np.float32) * along(factor, axis, sums.ndim)
+        factor = (factor / inputs[y_scale]).astype(np.float32)
+        zero = np.asarray(inputs[y_zero]) if _given(inputs, y_zero) is not None else _ZERO
+        low, high = integer_ends(zero.dtype)
+        offset = np.float32(zero.reshape(-1)[0])
+        y = sums.astype(np.float32) * along(factor, axis, sums.ndim)
+        return (np.rint(np.clip(y, low - offset, high - offset)) + offset).astype(zero.dtype)
+
+    return result
+
+
+def less_zero_point(result: Result, row_sums: IntArray, zero: int, axis: int) -> Result:
+    """The same of sums over raw codes, whose zero point is the node's input at `zero`."""
+
+    def late(sums: IntArray, inputs: Sequence[Any]) -> Array:
+        offset = np.asarray(inputs[zero]).astype(np.int64)
+        return result(sums - along(row_sums * offset.reshape(-1)[0], axis, sums.ndim), inputs)
+
+    return late
+
+
+_ZERO = np.zeros((), np.uint8)
+
+
+def _given(inputs: Sequence[Any], place: int | None) -> Any:
+    return None if place is None or place >= len(inputs) else inputs[place]

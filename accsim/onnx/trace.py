@@ -1,0 +1,125 @@
+"""Tracing: from the constants and types in a file to what is known of every value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from accsim.errors import AccsimError
+from accsim.network import NetworkInput
+from accsim.onnx.evaluate import MOVING, operation
+from accsim.onnx.graph import Graph, Node
+from accsim.onnx.known import Grid, Known, constant, integer_ends, integers, unknown
+from accsim.onnx.quantizers import Coded, floats
+from accsim.onnx.reading import shown
+from accsim.onnx.rules import RULES
+
+__all__ = ["trace"]
+
+Array = np.ndarray[Any, Any]
+
+LARGEST = 2**27  # numbers in a constant that tracing computes
+_COMPUTED = MOVING | {
+    "Add", "Sub", "Mul", "Div", "Neg", "Abs", "Sqrt", "Reciprocal", "Max", "Min", "Clip", "Cast",
+    "Relu", "Round", "Floor", "Ceil", "Concat", "Shape", "Quant", "IntQuant", "BipolarQuant",
+    "Trunc", "QuantizeLinear", "DequantizeLinear", "Where", "Equal",
+}  # fmt: skip
+_CONSTANTS = {"value": None, "value_float": np.float32, "value_int": np.int64,
+              "value_floats": np.float32, "value_ints": np.int64}  # fmt: skip
+
+
+def trace(graph: Graph) -> dict[str, Known]:
+    """What is known of each value, by name."""
+    known = {name: constant(array) for name, array in graph.constants.items()}
+    known |= {name: _input(name, described) for name, described in graph.inputs.items()}
+    for node in graph.nodes:
+        if (node.domain, node.op) == ("", "Constant"):
+            facts = [_constant_of(node)]
+        else:
+            facts = _outputs(node, [known[name] if name else None for name in node.inputs])
+        known.update(zip(filter(None, node.outputs), facts, strict=False))
+        for name in filter(None, node.outputs):
+            known.setdefault(name, unknown(f"it comes from {node.op} {shown(node.name)}"))
+    return known
+
+
+def _input(name: str, described: NetworkInput) -> Known:
+    dtype = described.dtype
+    if dtype is not None and dtype.kind in "iu" and dtype.itemsize < 8:
+        return integers(*integer_ends(dtype))
+    return unknown(f"it comes from the network's input {shown(name)}")
+
+
+def _constant_of(node: Node) -> Known:
+    for key, dtype in _CONSTANTS.items():
+        if key in node.attributes:
+            return constant(np.asarray(node.attributes[key], dtype))
+    return unknown(f"it comes from Constant {shown(node.name)}, which holds no numbers")
+
+
+def _outputs(node: Node, known: Sequence[Known | None]) -> list[Known]:
+    """What is known of a node's outputs: by its rule, and by computing what is constant."""
+    rule = RULES.get((node.domain, node.op))
+    fact = unknown(f"it comes from {node.op} {shown(node.name)}")
+    try:
+        if rule is not None:
+            fact = replace(rule(node, known), constant=None)
+        if fact.grid is not None:
+            fact = replace(fact, grid=replace(fact.grid, codes=None))
+        if _computable(node, known):
+            return _computed(node, known, fact)
+    except AccsimError as error:
+        fact = unknown(str(error))
+    return [fact] * (len(node.outputs) if node.op == "Split" else 1)
+
+
+def _computable(node: Node, known: Sequence[Known | None]) -> bool:
+    """Whether the result is constant, and of a size that is known beforehand."""
+    if node.op not in _COMPUTED or any(fact and fact.constant is None for fact in known):
+        return False
+    arrays = [fact.constant for fact in known if fact and fact.constant is not None]
+    if node.op == "Concat":
+        return sum(array.size for array in arrays) <= LARGEST
+    if node.op in MOVING or node.op in ("Cast", "Shape"):
+        return True
+    try:
+        return (
+            int(np.prod(np.broadcast_shapes(*(a.shape for a in arrays)), dtype=object)) <= LARGEST
+        )
+    except ValueError:
+        return True  # scales along an axis; or wrong shapes, which the operation tells
+
+
+def _computed(node: Node, known: Sequence[Known | None], fact: Known) -> list[Known]:
+    """Constants, with the integers behind them where there are some."""
+    run = operation(node)
+    found = run([None if k is None else k.constant for k in known])
+    first = known[0]
+    made = []
+    for place, value in enumerate(found):
+        grid = None
+        if isinstance(value, Coded):
+            grid = fact.grid and replace(fact.grid, scale=value.scale, axis=None, codes=value.codes)
+        elif node.op in MOVING and first and first.grid and first.grid.codes is not None:
+            grid = _moved(node, known, first.grid, place)
+        elif fact.whole and fact.grid:
+            grid = replace(fact.grid, codes=value.astype(np.int64))
+        if grid is None:
+            made.append(constant(floats(value)))
+            continue
+        made.append(replace(fact, grid=grid, constant=floats(value), why=""))
+    return made
+
+
+def _moved(node: Node, known: Sequence[Known | None], grid: Grid, place: int) -> Grid:
+    """The integers behind a constant, and their scales, moved as the constant is."""
+    run, before = operation(node), np.asarray(grid.codes)
+    others = [None if k is None else k.constant for k in known[1:]]
+    codes = run([before, *others])[place]
+    scale = grid.scale
+    if scale.size > 1:
+        scale = run([np.broadcast_to(scale, before.shape), *others])[place]
+    return replace(grid, codes=codes, scale=scale)
