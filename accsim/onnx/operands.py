@@ -11,8 +11,7 @@ import numpy as np
 from accsim._check import IntArray
 from accsim.errors import ModelFileError, RangeError
 from accsim.onnx.known import WIDEST, Known
-from accsim.onnx.operators import along
-from accsim.onnx.quantizers import Coded
+from accsim.onnx.quantizers import Coded, along
 from accsim.onnx.reading import shown
 from accsim.spec import IntSpec
 

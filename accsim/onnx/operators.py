@@ -9,7 +9,13 @@ import numpy as np
 import onnx
 
 from accsim.errors import ModelFileError
-from accsim.onnx.floating import batch_normalization, max_pool, pools_plainly, relu
+from accsim.onnx.floating import (
+    batch_normalization,
+    convolution,
+    max_pool,
+    pools_plainly,
+    relu,
+)
 from accsim.onnx.graph import QONNX, Node
 from accsim.onnx.known import integer_ends
 from accsim.onnx.microsoft import MICROSOFT_OPERATORS
@@ -17,33 +23,19 @@ from accsim.onnx.quantizers import (
     Coded,
     Quantizer,
     Truncation,
+    along,
     floats,
     onnx_quantizer,
     qonnx_quantizer,
     qonnx_truncation,
 )
 
-__all__ = ["MICROSOFT", "along", "dequantized", "operator", "quantizer_of"]
+__all__ = ["MICROSOFT", "dequantized", "operator", "quantizer_of"]
 
 Array = np.ndarray[Any, Any]
 
 MICROSOFT = "com.microsoft"
 _ZERO = np.zeros((), np.uint8)
-
-
-def along(array: Array, axis: int, ndim: int) -> Array:
-    """One number for each index of an axis, to be broadcast against `ndim` dimensions.
-
-    Raises: ModelFileError for anything but that or a single number.
-    """
-    if array.size == 1:
-        return array.reshape(())
-    if array.ndim != 1 or not -ndim <= axis < ndim:
-        raise ModelFileError(
-            f"a scale of shape {array.shape} must be one number, or one for each place on axis"
-            f" {axis}"
-        )
-    return array.reshape([-1 if place == axis % ndim else 1 for place in range(ndim)])
 
 
 def quantizer_of(node: Node, inputs: Sequence[Array], ndim: int) -> Quantizer | Truncation:
@@ -116,6 +108,8 @@ _OPERATORS: dict[tuple[str, str], Callable[[Node, Sequence[Any]], Any]] = {
     **{(domain, "DequantizeLinear"): dequantized for domain in ("", MICROSOFT)},
     **{(MICROSOFT, op): run for op, run in MICROSOFT_OPERATORS.items()},
     ("", "BatchNormalization"): batch_normalization,
+    ("", "Conv"): convolution,
+    ("", "ConvTranspose"): convolution,
     ("", "Relu"): relu,
     ("", "MaxPool"): max_pool,
 }

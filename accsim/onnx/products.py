@@ -115,7 +115,7 @@ def product(node: Node, known: Sequence[Known | None]) -> Product:
             w_zero=places.x_zero,
             form=dense_left,
         )
-    elif w.constant is None and x.grid is not None and w.grid is not None and dense_node:
+    elif w.constant is None and x.constant is None and dense_node:
         return _matmul(node, places, known)
     return _layer(node, places, known)
 

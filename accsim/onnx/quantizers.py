@@ -14,7 +14,15 @@ import numpy as np
 from accsim.errors import ModelFileError, RangeError
 from accsim.spec import MAX_BITS, IntSpec
 
-__all__ = ["Coded", "Quantizer", "floats", "onnx_quantizer", "qonnx_quantizer", "qonnx_truncation"]
+__all__ = [
+    "Coded",
+    "Quantizer",
+    "along",
+    "floats",
+    "onnx_quantizer",
+    "qonnx_quantizer",
+    "qonnx_truncation",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -59,6 +67,21 @@ class Coded:
 def floats(value: Any) -> Array:
     """A value as an array of the type that its graph declares."""
     return value.floats() if isinstance(value, Coded) else np.asarray(value)
+
+
+def along(array: Array, axis: int, ndim: int) -> Array:
+    """One number for each index of an axis, to be broadcast against `ndim` dimensions.
+
+    Raises: ModelFileError for anything but that or a single number.
+    """
+    if array.size == 1:
+        return array.reshape(())
+    if array.ndim != 1 or not -ndim <= axis < ndim:
+        raise ModelFileError(
+            f"a scale of shape {array.shape} must be one number, or one for each place on axis"
+            f" {axis}"
+        )
+    return array.reshape([-1 if place == axis % ndim else 1 for place in range(ndim)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

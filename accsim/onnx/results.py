@@ -9,7 +9,7 @@ import numpy as np
 
 from accsim._check import IntArray
 from accsim.onnx.known import integer_ends
-from accsim.onnx.operators import along
+from accsim.onnx.quantizers import along
 
 __all__ = ["Result", "dequantized", "integers_out", "less_zero_point", "requantized", "scaled"]
 
