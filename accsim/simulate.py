@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from math import prod
 
 import numpy as np
 
@@ -11,11 +12,13 @@ from accsim._check import IntArray, integer, integer_array
 from accsim.errors import ShapeError
 from accsim.layer import IntLayer, borrowing, check_start, range_of
 from accsim.plan import Plan, check_host, output_dtype, plan
+from accsim.sample import sampled_reach
 from accsim.spec import Accumulator, IntSpec
 
 __all__ = ["Run", "conv2d", "linear", "simulate"]
 
 Pair = int | tuple[int, int]
+LONG = 2**28  # products of a call that takes longer than a look at some of them
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +126,7 @@ def plan_for(layer: IntLayer, x: object, accumulator: Accumulator) -> Plan:
     _results(layer, array, accumulator)
     inputs = range_of(array, "x", layer.input_spec)
     check_host(layer, accumulator)
-    return plan(layer, inputs, accumulator)
+    return _planned(layer, array, inputs, accumulator)
 
 
 def _values(
@@ -167,9 +170,27 @@ def _fill(
         return
     from accsim.execute import execute  # numba loads when first used
 
-    asked = {"counts": len(results) > 1, "peaks": "peak_low" in results}
-    chosen = plan(layer, inputs, accumulator, **asked)
+    counts, peaks = len(results) > 1, "peak_low" in results
+    chosen = _planned(layer, x, inputs, accumulator, counts=counts, peaks=peaks)
     execute(chosen, layer, x, accumulator, threads, results)
+
+
+def _planned(
+    layer: IntLayer,
+    x: IntArray,
+    inputs: IntSpec,
+    accumulator: Accumulator,
+    *,
+    counts: bool = True,
+    peaks: bool = True,
+) -> Plan:
+    """The plan; for a long call of narrow registers by a look at what some of its sums do."""
+    asked = partial(plan, layer, inputs, accumulator, counts=counts, peaks=peaks)
+    chosen = asked()
+    products = prod(layer.output_shape(x.shape)) * layer.taps
+    if products < LONG or all(part.form != "int16" for part in chosen.parts):
+        return chosen
+    return asked(reach=sampled_reach(layer, x))
 
 
 @cache
