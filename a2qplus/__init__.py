@@ -5,8 +5,10 @@ from accsim.extras import require
 require("torch", extra="train", purpose="a2qplus")
 
 from a2qplus import functional  # noqa: E402
-from a2qplus.account import Product, matmuls  # noqa: E402
+from a2qplus.account import Product as Product  # noqa: E402  # what matmuls lists: here, unlisted
+from a2qplus.account import matmuls  # noqa: E402
 from a2qplus.attention import MatMul  # noqa: E402
+from a2qplus.brevitas_layers import from_brevitas  # noqa: E402
 from a2qplus.convert import quantize_model  # noqa: E402
 from a2qplus.fold import fold_batch_norm  # noqa: E402
 from a2qplus.integer import IntegerNetwork, LayerOverflow, to_integer, to_layers  # noqa: E402
@@ -22,7 +24,6 @@ __all__ = [
     "IntegerNetwork",
     "LayerOverflow",
     "MatMul",
-    "Product",
     "QuantConv2d",
     "QuantLinear",
     "QuantMatMul",
@@ -32,6 +33,7 @@ __all__ = [
     "fit",
     "float_network",
     "fold_batch_norm",
+    "from_brevitas",
     "functional",
     "matmuls",
     "parameter_groups",

@@ -192,11 +192,7 @@ class _IntegerMatMul(_Counting):
 
 
 def _freeze(name: str, module: QuantLayer) -> IntLayer:
-    if "weight" in vars(module):  # as torch's pruning leaves it, a step behind its parameters
-        raise ModelError(
-            f"layer {name!r} must hold its weight as a parameter, not as what a hook computes: make"
-            " pruning permanent first (torch.nn.utils.prune.remove)"
-        )
+    check_weight(name, module)
     rule = module.weight_quantizer.quantization
     with torch.no_grad():
         q = module.weight_quantizer(module.weight).cpu()
@@ -214,6 +210,15 @@ def _freeze(name: str, module: QuantLayer) -> IntLayer:
     if rule.acc_bits is not None:
         _check_safe(name, layer, Accumulator(rule.acc_bits))
     return layer
+
+
+def check_weight(name: str, module: nn.Module) -> None:
+    """Raise ModelError if the layer's weight is what a hook computed, and may be out of date."""
+    if "weight" in vars(module):  # as torch's pruning leaves it, a step behind its parameters
+        raise ModelError(
+            f"layer {name!r} must hold its weight as a parameter, not as what a hook computes: make"
+            " pruning permanent first (torch.nn.utils.prune.remove)"
+        )
 
 
 def _check_safe(name: str, layer: IntLayer, accumulator: Accumulator) -> None:

@@ -19,6 +19,7 @@ ALLOWED = {
 }
 # Modules that need an extra, and import it only inside the functions that do.
 WHEN_USED = {
+    "a2qplus/brevitas_layers.py": {"brevitas"},
     "a2qplus/data.py": {"sklearn"},
     "a2qplus/recipe.py": {"tomllib"},  # of the standard library from Python 3.11 on
     "verification/bench.py": {"numba"},
@@ -119,7 +120,7 @@ def loaded_after(statement):
             {"onnx", "torch", "hypothesis", "a2qplus", "verification", "numba", "typer"},
         ),
         ("import verification.cli", {"onnx", "torch", "a2qplus", "sklearn", "matplotlib"}),
-        ("import a2qplus", {"verification", "hypothesis", "sklearn"}),
+        ("import a2qplus", {"verification", "hypothesis", "sklearn", "brevitas", "onnx"}),
         ("import verification.oracle", {"torch", "a2qplus"}),
         ("import verification.laws", {"torch", "a2qplus", "z3"}),
     ],
