@@ -5,7 +5,7 @@ READY := $(VENV)/ready
 DEMO := accsim-demo
 COVERED := $(CURDIR)/.coverage-cache
 
-.PHONY: demo test check coverage mutation bench exactness accuracy guarantee published-bounds search-power clean
+.PHONY: demo test check coverage mutation bench exactness accuracy guarantee published-bounds search-power model-files model-speed clean
 
 demo: $(READY)  ## train digits to fit a narrow register, prove it, simulate it
 	$(BIN)/accsim demo --out $(DEMO)
@@ -45,6 +45,12 @@ published-bounds: $(READY)  ## published bounds beside the exact decision on ten
 
 search-power: $(READY)  ## every seeded bug searched with 20 seeds, and tight instances (half an hour)
 	$(BIN)/python benchmarks/search_power.py
+
+model-files: $(READY)  ## a hundred thousand damaged model files, loaded and run in 1 GiB (a quarter of an hour)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/fuzz_models.py --run
+
+model-speed: $(READY)  ## a whole ResNet-18 in 14-bit registers beside onnxruntime's floats (a minute)
+	$(BIN)/python benchmarks/model_speed.py
 
 # Built anew only when the pins change; torch goes first, alone, so that the pin chooses it. In the mode
 # "compat" the packages are found from everywhere, also beside a clone that is called accsim.

@@ -126,8 +126,10 @@ class Network:
         parts: dict[str, list[Array]] = {name: [] for name in self.outputs}
         total, step = self._step(arrays, batch)
         for start in range(0, total, step):
-            part = {name: array[start : start + step] for name, array in arrays.items()}
-            for name, array in self.evaluate(part if step < total else arrays, multiply).items():
+            part = arrays
+            if step < total:
+                part = {name: array[start : start + step] for name, array in arrays.items()}
+            for name, array in self.evaluate(part, multiply).items():
                 parts[name].append(array)
             told(min(start + step, total), total)
         outputs = {

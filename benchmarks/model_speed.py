@@ -143,14 +143,11 @@ def main():
     print(f"32 bits against onnxruntime: largest difference {np.abs(found - expected).max():.3g}")
     print(f"argmax equal: {agree:.4f}")
     register = Accumulator(14, "saturate")
+    same, floats = (session(model, plain=False) for model in (quantized, plain))
     works = {
-        "accsim, 14 bits saturating": lambda: network.run(x, register, threads=2, batch=args.batch),
-        "onnxruntime, the same graph in float32": lambda s=session(quantized, plain=False): s.run(
-            None, {"x": x}
-        ),
-        "onnxruntime, without quantizers": lambda s=session(plain, plain=False): s.run(
-            None, {"x": x}
-        ),
+        "accsim, 14 bits saturating": lambda: network.run(x, register, batch=args.batch),
+        "onnxruntime, the same graph in float32": lambda: same.run(None, {"x": x}),
+        "onnxruntime, without quantizers": lambda: floats.run(None, {"x": x}),
     }
     for work in works.values():
         work()
@@ -168,9 +165,8 @@ def main():
     for name, seconds in times.items():
         median = float(np.median(seconds))
         result[name] = {"median_s": median, "ratio": ours / median}
-        print(
-            f"{name:42} {median:.3f} s ({min(seconds):.3f}-{max(seconds):.3f}), accsim x {ours / median:.2f}"
-        )
+        spread = f"({min(seconds):.3f}-{max(seconds):.3f})"
+        print(f"{name:42} {median:.3f} s {spread}, accsim x {ours / median:.2f}")
     start = time.perf_counter()
     reports = [decide(layer, register) for layer in network.layers.values()]
     result["prove_s"] = time.perf_counter() - start

@@ -25,6 +25,24 @@ QONNX = "qonnx.custom_op.general"
 KEY = "finn_datatype"  # of the annotation that names the type of a value
 # One set of operators under the names that it has had, and two names of the standard.
 _ALIASES = {"onnx.brevitas": QONNX, "finn.custom_op.general": QONNX, "ai.onnx": ""}
+_INT, _INTS, _FLOAT, _TEXT = (
+    onnx.AttributeProto.INT,
+    onnx.AttributeProto.INTS,
+    onnx.AttributeProto.FLOAT,
+    onnx.AttributeProto.STRING,
+)
+# The types of the attributes that are read here, whatever operator has them.
+_TYPES = {
+    **dict.fromkeys(("perm", "pads", "strides", "dilations", "kernel_shape", "axes"), (_INTS,)),
+    **dict.fromkeys(("output_padding", "output_shape", "value_ints"), (_INTS,)),
+    **dict.fromkeys(("axis", "group", "to", "block_size", "output_dtype", "ceil_mode"), (_INT,)),
+    **dict.fromkeys(("transA", "transB", "signed", "narrow", "keepdims", "opset"), (_INT,)),
+    **dict.fromkeys(("training_mode", "channels_last", "value_int"), (_INT,)),
+    **dict.fromkeys(("alpha", "beta", "epsilon", "min", "max", "value_float"), (_FLOAT,)),
+    **dict.fromkeys(("auto_pad", "rounding_mode", "mode"), (_TEXT,)),
+    "value_floats": (onnx.AttributeProto.FLOATS,),
+    "value": (onnx.AttributeProto.TENSOR, _FLOAT),
+}
 _OLDEST = 7  # the first opset that broadcasts as numpy does
 
 
@@ -155,6 +173,8 @@ def _names(graph: onnx.GraphProto) -> list[str]:
 def _attribute(attribute: onnx.AttributeProto, name: str, folder: Path | None) -> Any:
     """An attribute as numbers, text, or an array."""
     where = f"attribute {shown(attribute.name)} of node {shown(name)}"
+    if attribute.type not in _TYPES.get(attribute.name, (attribute.type,)):
+        raise ModelFileError(f"{where} is of the wrong type")
     if attribute.type == onnx.AttributeProto.TENSOR:
         return array_of(attribute.t, where, folder)
     try:
@@ -162,8 +182,10 @@ def _attribute(attribute: onnx.AttributeProto, name: str, folder: Path | None) -
         if attribute.type == onnx.AttributeProto.STRING:
             return value.decode()
     except ValueError:
-        raise ModelFileError(f"{where} is of no known type") from None
-    return value if isinstance(value, int | float) else tuple(value)
+        value = None
+    if not isinstance(value, int | float | list):
+        raise ModelFileError(f"{where} is of no known type")
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _ordered(nodes: Sequence[Node], given: set[str]) -> tuple[Node, ...]:

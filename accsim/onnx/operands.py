@@ -72,6 +72,8 @@ def weights(name: str, fact: Known, zero: Known | None, axis: int) -> Weights:
             raise ModelFileError(f"the zero point of its weights {shown(name)} is not constant")
         if zero.constant.any():
             offset = zero.constant.astype(np.int64)
+            if offset.size not in (1, codes.shape[axis]):
+                raise ModelFileError(f"its weights {shown(name)} have {offset.size} zero points")
             codes = codes.astype(np.int64) - along(offset, axis, codes.ndim)
             low, high = low - int(offset.max()), high - int(offset.min())
     return Weights(codes, IntSpec(low, high), fact.grid.scale)

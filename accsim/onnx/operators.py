@@ -35,6 +35,7 @@ __all__ = ["MICROSOFT", "dequantized", "operator", "quantizer_of"]
 Array = np.ndarray[Any, Any]
 
 MICROSOFT = "com.microsoft"
+_PARAMETERS = {"QuantizeLinear": 1, "Quant": 3, "IntQuant": 3, "BipolarQuant": 1, "Trunc": 4}
 _ZERO = np.zeros((), np.uint8)
 
 
@@ -43,6 +44,9 @@ def quantizer_of(node: Node, inputs: Sequence[Array], ndim: int) -> Quantizer | 
 
     Raises: ModelFileError for what is not a quantizer of integers.
     """
+    least = 5 if node.op == "Trunc" and node.version > 1 else _PARAMETERS[node.op]
+    if len(inputs) < least or any(one is None for one in inputs[:least]):
+        raise ModelFileError(f"{node.op} must have {least} inputs beside what it quantizes")
     if node.op == "QuantizeLinear":
         if node.attributes.get("block_size", 0):
             raise ModelFileError("a scale for each block of codes lies inside a sum")
@@ -52,11 +56,11 @@ def quantizer_of(node: Node, inputs: Sequence[Array], ndim: int) -> Quantizer | 
         scale, zero = (along(np.asarray(a), axis, ndim) for a in (inputs[0], zero))
         return onnx_quantizer(scale, zero, *integer_ends(dtype))
     if node.op == "Trunc":
-        return qonnx_truncation(node.version, node.attributes, *inputs)
+        return qonnx_truncation(node.version, node.attributes, *inputs[:least])
     if node.op == "BipolarQuant":
         one = np.ones((), np.float32)
         return qonnx_quantizer({"signed": 1}, inputs[0], np.zeros((), np.float32), one)
-    return qonnx_quantizer(node.attributes, *inputs)
+    return qonnx_quantizer(node.attributes, *inputs[:least])
 
 
 def _code_type(node: Node, inputs: Sequence[Array]) -> np.dtype[Any]:

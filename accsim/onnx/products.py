@@ -127,7 +127,8 @@ def _at(known: Sequence[Any], place: int | None) -> Any:
 def _layer(node: Node, places: Places, known: Sequence[Known | None]) -> Product:
     """A product with constant weights."""
     w, w_zero = _at(known, places.w), _at(known, places.w_zero)
-    axis = 0 if places.form is conv else -1
+    by_column = places.form is dense and not node.attributes.get("transB", 0)
+    axis = -1 if by_column else 0
     constant = weights(node.input(places.w), w, w_zero, axis)
     came = operand(node.input(places.x), _at(known, places.x), _at(known, places.x_zero))
     form = places.form(node, constant.codes.shape)

@@ -59,6 +59,14 @@ class Coded:
     codes: Array
     scale: Array
 
+    def __post_init__(self) -> None:
+        sizes = zip(reversed(self.codes.shape), reversed(self.scale.shape), strict=False)
+        if self.scale.ndim > self.codes.ndim or any(own not in (1, size) for size, own in sizes):
+            raise ModelFileError(
+                f"a scale of shape {self.scale.shape} does not fit codes of shape"
+                f" {self.codes.shape}"
+            )
+
     def floats(self) -> Array:
         """The numbers, float32."""
         return self.codes.astype(np.float32) * self.scale

@@ -111,6 +111,7 @@ def _check(model: onnx.ModelProto) -> None:
         )
     if graph.sparse_initializer:
         raise ModelFileError("the graph must be without sparse initializers")
+    _check_texts(graph)
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.type in _REFUSED or attribute.HasField("g") or attribute.graphs:
@@ -119,6 +120,22 @@ def _check(model: onnx.ModelProto) -> None:
                     f"node {shown(node.name or node.op_type)} ({node.op_type}) must be without"
                     f" subgraphs and sparse tensors: its {shown(attribute.name)} is {kind}"
                 )
+
+
+def _check_texts(graph: onnx.GraphProto) -> None:
+    """Raise ModelFileError for names that are no text: protobuf hands them over as bytes."""
+    for place, node in enumerate(graph.node):
+        attributes = (attribute.name for attribute in node.attribute)
+        texts = (node.name, node.op_type, node.domain, *node.input, *node.output, *attributes)
+        if not all(isinstance(text, str) for text in texts):
+            raise ModelFileError(f"node number {place} has a name that is no text")
+    values = (*graph.input, *graph.output, *graph.initializer)
+    names = [value.name for value in values]
+    for entry in graph.quantization_annotation:
+        pairs = entry.quant_parameter_tensor_names
+        names += [entry.tensor_name, *(text for pair in pairs for text in (pair.key, pair.value))]
+    if not all(isinstance(name, str) for name in names):
+        raise ModelFileError("the graph has a value with a name that is no text")
 
 
 def _bytes_of(tensor: onnx.TensorProto, dtype: np.dtype[Any]) -> int:

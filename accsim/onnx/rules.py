@@ -48,6 +48,13 @@ def _first(known: Sequence[Known | None]) -> Known:
     return known[0]
 
 
+def _two(known: Sequence[Known | None]) -> list[Known]:
+    facts = [fact for fact in known if fact is not None]
+    if len(facts) != 2:
+        raise ModelFileError("it must have two inputs")
+    return facts
+
+
 def _keeps(node: Node, known: Sequence[Known | None]) -> Known:
     """The same numbers in other places: a scale of its own for each channel would lose them."""
     fact = _first(known)
@@ -67,6 +74,8 @@ def _transpose(node: Node, known: Sequence[Known | None]) -> Known:
     if fact.grid is None or fact.grid.axis is None or "perm" not in node.attributes:
         return _keeps(node, known)
     order = list(node.attributes["perm"])
+    if sorted(order) != list(range(len(order))):
+        raise ModelFileError(f"Transpose {shown(node.name)} must have a permutation as perm")
     axis = order.index(fact.grid.axis % len(order))
     return replace(fact, grid=replace(fact.grid, axis=axis))
 
@@ -233,7 +242,10 @@ def _dequantize_linear(node: Node, known: Sequence[Known | None]) -> Known:
 def _cast(node: Node, known: Sequence[Known | None]) -> Known:
     """Whole numbers stay what they are in another type that has room for them."""
     fact = _first(known)
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(int(node.attributes["to"])))
+    try:
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(node.attributes.get("to", 0)))
+    except (KeyError, TypeError, ValueError):
+        raise ModelFileError(f"Cast {shown(node.name)} makes it no type that is known") from None
     grid = fact.grid
     if grid is None or grid.scale.size > 1 or float(grid.scale.reshape(-1)[0]) != 1:
         return unknown(f"Cast {shown(node.name)} makes it {dtype.name}")
@@ -247,7 +259,7 @@ def _cast(node: Node, known: Sequence[Known | None]) -> Known:
 def _scaled(node: Node, known: Sequence[Known | None]) -> Known:
     """Times or divided by a positive constant."""
     _no_integers(node, known)
-    facts = [fact for fact in known if fact is not None]
+    facts = _two(known)
     by = facts[1] if facts[1].constant is not None else facts[0] if node.op == "Mul" else facts[1]
     fact = facts[0] if by is facts[1] else facts[1]
     if by.constant is None or by.constant.size != 1 or by.constant.dtype.kind != "f":
@@ -266,9 +278,7 @@ def _scaled(node: Node, known: Sequence[Known | None]) -> Known:
 def _add(node: Node, known: Sequence[Known | None]) -> Known:
     """Codes of one scale add up to codes of that scale."""
     _no_integers(node, known)
-    facts = [fact for fact in known if fact is not None]
-    if len(facts) != 2:
-        raise ModelFileError("it must have two inputs")
+    facts = _two(known)
     one, other = facts
     sign = 1 if node.op == "Add" else -1
     ends = other.low, other.high
