@@ -10,8 +10,9 @@ from a2qplus.account import matmuls  # noqa: E402
 from a2qplus.attention import MatMul  # noqa: E402
 from a2qplus.brevitas_layers import from_brevitas  # noqa: E402
 from a2qplus.convert import quantize_model  # noqa: E402
+from a2qplus.export import export_onnx  # noqa: E402
 from a2qplus.fold import fold_batch_norm  # noqa: E402
-from a2qplus.integer import IntegerNetwork, LayerOverflow, to_integer, to_layers  # noqa: E402
+from a2qplus.integer import IntegerNetwork, to_integer, to_layers  # noqa: E402
 from a2qplus.layers import QuantConv2d, QuantLinear, QuantMatMul  # noqa: E402
 from a2qplus.methods import Quantization  # noqa: E402
 from a2qplus.post import correct_outputs, refill_model  # noqa: E402
@@ -22,7 +23,6 @@ from a2qplus.train import Epoch, fit, parameter_groups, penalty  # noqa: E402
 __all__ = [
     "Epoch",
     "IntegerNetwork",
-    "LayerOverflow",
     "MatMul",
     "QuantConv2d",
     "QuantLinear",
@@ -30,6 +30,7 @@ __all__ = [
     "Quantization",
     "Recipe",
     "correct_outputs",
+    "export_onnx",
     "fit",
     "float_network",
     "fold_batch_norm",

@@ -118,9 +118,9 @@ class Attention(nn.Module):
         if not single and not batch == key.shape[axes[0]] == value.shape[axes[0]]:
             raise ShapeError("query, key and value must be of as many samples")
         padding = (source,) if single else (batch, source)
-        shapes = {(target, source), (batch * self.num_heads, target, source)}
+        shapes = [(target, source), (batch * self.num_heads, target, source)]
         for name, mask, allowed in (
-            ("key_padding_mask", key_padding_mask, {padding}),
+            ("key_padding_mask", key_padding_mask, [padding]),
             ("attn_mask", attn_mask, shapes),
         ):
             if mask is None:

@@ -19,7 +19,7 @@ from a2qplus.layers import (
 )
 from a2qplus.methods import Quantization
 from a2qplus.modules import evaluating, replace_modules
-from a2qplus.observe import Calibration, Seen, observe
+from a2qplus.observe import Calibration, LastInputs, Seen, observe
 from a2qplus.rules import Overrides, Range, Rule, left_in_float, overridden
 from a2qplus.trace import never_negative, order_of_calls
 from accsim._check import integer
@@ -84,7 +84,11 @@ def quantize_model(
     layers = _layers(model)
     wanted = {name: layers[name] for name in overridden(dict.fromkeys(layers, rule), overrides)}
     _check_layers(wanted, overrides)
-    seen = {} if calibration is None else observe(model, wanted, calibration)
+    last, seen = LastInputs(), {}
+    if calibration is not None:
+        handle = last.watch(model)
+        seen = observe(model, wanted, calibration)
+        handle.remove()  # the model may be a layer, which is replaced
     rules = overridden(_rules(model, layers, rule, edge, seen), overrides)
     with evaluating(model):
         positive = never_negative(model, layers)
@@ -100,7 +104,9 @@ def quantize_model(
         except (ModelError, SpecError) as error:
             raise type(error)(f"layer {name!r}: {error}") from None
 
-    return replace_modules(model, replacement)
+    quantized = replace_modules(model, replacement)
+    last.watch(quantized)
+    return quantized
 
 
 def _layers(model: nn.Module) -> dict[str, nn.Module]:

@@ -21,7 +21,7 @@ from accsim.layer import IntLayer, check_start
 from accsim.simulate import Run, simulate
 from accsim.spec import Accumulator
 
-__all__ = ["IntegerNetwork", "LayerOverflow", "to_integer", "to_layers"]
+__all__ = ["IntegerNetwork", "LayerOverflow", "check_calibrated", "to_integer", "to_layers"]
 
 
 def to_layers(model: nn.Module) -> dict[str, IntLayer]:
@@ -63,16 +63,21 @@ def to_integer(
             return None
         if isinstance(module, QuantLayer):
             check_start(frozen[name], accumulator)
-        if not all(m.calibrated for m in module.modules() if isinstance(m, ActivationQuantizer)):
-            raise ModelError(
-                f"layer {name!r} has no input scale yet: run the model on data that reach it, or"
-                " quantize it with such calibration data"
-            )
+        check_calibrated(name, module)
         if isinstance(module, QuantMatMul):
             return _IntegerMatMul(name, module, accumulator, watch)
         return _IntegerLayer(name, module, accumulator, watch, frozen[name])
 
     return IntegerNetwork(replace_modules(network, replacement))
+
+
+def check_calibrated(name: str, module: nn.Module) -> None:
+    """Raise ModelError unless all quantizers of activations in a layer have their scales."""
+    if not all(m.calibrated for m in module.modules() if isinstance(m, ActivationQuantizer)):
+        raise ModelError(
+            f"layer {name!r} has no input scale yet: run the model on data that reach it, or"
+            " quantize it with such calibration data"
+        )
 
 
 @dataclass(frozen=True, slots=True)

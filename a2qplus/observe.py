@@ -1,4 +1,4 @@
-"""What the inputs of a model's layers are, over calibration data."""
+"""What the inputs of a model's layers are, over calibration data, and what the model takes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,53 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from a2qplus.modules import evaluating
 from a2qplus.rules import Range
 from accsim.errors import AccsimError, DtypeError, ModelError, ShapeError
 
-__all__ = ["Batch", "Calibration", "Seen", "batches_of", "inputs_of", "observe"]
+__all__ = [
+    "Batch",
+    "Calibration",
+    "LastInputs",
+    "Seen",
+    "Taken",
+    "batches_of",
+    "inputs_of",
+    "observe",
+    "taken_by",
+]
 
+Taken = tuple[tuple[tuple[int, ...], torch.dtype], ...]  # shape and type of each input of a model
 Seen = tuple[Range, ...]  # of each tensor that a layer takes
 Batch = Tensor | tuple[Tensor, ...]  # of one input, or of several
 Calibration = Tensor | Iterable[Batch]
+
+
+class LastInputs:
+    """A hook that notes shapes and types of what a model was last called with, if tensors alone.
+
+    It stays with the model and its copies, and is no part of its state.
+    """
+
+    def __init__(self) -> None:
+        self.taken: Taken | None = None
+
+    def __call__(self, _: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
+        """Note the inputs of a call."""
+        if inputs and not options and all(isinstance(x, Tensor) for x in inputs):
+            self.taken = tuple((tuple(x.shape), x.dtype) for x in inputs)
+
+    def watch(self, model: nn.Module) -> RemovableHandle:
+        """Note the calls of this model."""
+        return model.register_forward_pre_hook(self, with_kwargs=True)
+
+
+def taken_by(model: nn.Module) -> Taken | None:
+    """Shapes and types of what a model of `quantize_model` was last called with, if known."""
+    hooks = [hook for hook in model._forward_pre_hooks.values() if isinstance(hook, LastInputs)]
+    return hooks[0].taken if hooks else None
 
 
 @torch.no_grad()

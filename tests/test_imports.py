@@ -21,6 +21,8 @@ ALLOWED = {
 WHEN_USED = {
     "a2qplus/brevitas_layers.py": {"brevitas"},
     "a2qplus/data.py": {"sklearn"},
+    "a2qplus/export.py": {"onnx"},
+    "a2qplus/onnx_nodes.py": {"onnx"},
     "a2qplus/recipe.py": {"tomllib"},  # of the standard library from Python 3.11 on
     "verification/bench.py": {"numba"},
     "verification/demo.py": {"torch", "a2qplus"},
@@ -93,6 +95,8 @@ def test_every_file_keeps_the_rules():
         ("accsim/bounds.py", "if TYPE_CHECKING:\n    pass\nelse:\n    import torch"),
         ("accsim/bounds.py", "from . import spec"),
         ("verification/plot.py", "import matplotlib"),
+        ("a2qplus/export.py", "import onnx"),
+        ("a2qplus/onnx_nodes.py", "def f():\n    import onnxscript"),
         ("verification/laws/law.py", "def f():\n    import z3"),
         ("accsim/network.py", "def f():\n    import onnx"),
         ("accsim/onnx/graph.py", "import onnxruntime"),
@@ -120,7 +124,7 @@ def loaded_after(statement):
             {"onnx", "torch", "hypothesis", "a2qplus", "verification", "numba", "typer"},
         ),
         ("import verification.cli", {"onnx", "torch", "a2qplus", "sklearn", "matplotlib"}),
-        ("import a2qplus", {"verification", "hypothesis", "sklearn", "brevitas", "onnx"}),
+        ("import a2qplus", {"verification", "hypothesis", "sklearn", "brevitas", "onnx", "onnxscript"}),
         ("import verification.oracle", {"torch", "a2qplus"}),
         ("import verification.laws", {"torch", "a2qplus", "z3"}),
     ],
