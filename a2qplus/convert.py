@@ -61,7 +61,8 @@ def quantize_model(
     embeddings, pooling and additions stay in float, outside the register (`matmuls` lists what is
     left in float). `calibration` is one batch or several, each a tuple of tensors for a
     model of several inputs; without it each layer takes its input scale from the first batch that
-    it sees. Weights that two layers share (tied, not one module) are no longer shared.
+    it sees. Weights that two layers share (tied, not one module) are no longer shared. The copy
+    notes the shapes of the inputs that it is called with, for `export_onnx`.
 
     `overrides` changes weight_bits, act_bits, acc_bits, method, start or zero_point of the layers
     whose name matches a pattern, the later pattern winning; None leaves them in float:

@@ -1,6 +1,6 @@
 """Exported files: read back, the same integers; run elsewhere, the same network."""
 
-import builtins
+import importlib
 import logging
 import warnings
 from collections import Counter, OrderedDict
@@ -600,6 +600,22 @@ def test_what_is_refused(how, error, text, tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+class Undecided(nn.Module):
+    """What depends on the data in a way that no graph does."""
+
+    def forward(self, x):
+        """x or -x."""
+        return x if x.sum() > 0 else -x
+
+
+def test_what_torch_prints_on_failure_is_not_seen(tmp_path, capfd):
+    """Its reason is in the error; the graphs that it shows beside it are dropped."""
+    text = r"^the model must be one that torch\.export can trace for any batch: \S.*$"
+    with pytest.raises(ModelError, match=text):
+        write(tmp_path / "p.onnx", nn.Sequential(layer(), Undecided()))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_layers_are_decided_again(tmp_path, monkeypatch):
     """Integers that can overflow their register are not written."""
     model = quantize_model(
@@ -615,14 +631,15 @@ def test_layers_are_decided_again(tmp_path, monkeypatch):
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])
 def test_without_the_extra(package, tmp_path, monkeypatch):
     """The pip command, before anything is done."""
-    real = builtins.__import__
+    real = importlib.import_module
 
-    def absent(name, *rest, **options):
-        if name.partition(".")[0] == package:
+    def absent(name):
+        if name == package:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return real(name, *rest, **options)
+        return real(name)
 
-    monkeypatch.setattr("importlib.import_module", absent)
+    monkeypatch.setattr(importlib, "import_module", absent)
     with pytest.raises(MissingExtraError) as caught:
         write(tmp_path / "m.onnx")
     assert str(caught.value) == f"export_onnx needs {package}: pip install 'accsim[onnx]'"
+    assert list(tmp_path.iterdir()) == []
