@@ -124,7 +124,10 @@ def loaded_after(statement):
             {"onnx", "torch", "hypothesis", "a2qplus", "verification", "numba", "typer"},
         ),
         ("import verification.cli", {"onnx", "torch", "a2qplus", "sklearn", "matplotlib"}),
-        ("import a2qplus", {"verification", "hypothesis", "sklearn", "brevitas", "onnx", "onnxscript"}),
+        (
+            "import a2qplus",
+            {"verification", "hypothesis", "sklearn", "brevitas", "onnx", "onnxscript"},
+        ),
         ("import verification.oracle", {"torch", "a2qplus"}),
         ("import verification.laws", {"torch", "a2qplus", "z3"}),
     ],
