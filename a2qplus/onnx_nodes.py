@@ -238,13 +238,20 @@ def _clip(
 
 
 def _qdq_weight(nodes: Nodes, module: str, frozen: IntLayer, scale: Any) -> str:
+    """Integers, kept in their range by a Clip that changes none: it tells readers their type.
+
+    Without one for 16 bits, of which onnxruntime clips no constants.
+    """
     kind = np.int8 if frozen.weight_spec.bits <= 8 else np.int16
-    name = within(module, "weight_dequant")
-    inputs = [
-        nodes.constant(within(module, "weight"), frozen.weight.astype(kind)),
-        nodes.constant(f"{name}.scale", scale),
-    ]
-    return nodes.add("DequantizeLinear", inputs, name, axis=0)
+    name, clip = within(module, "weight_dequant"), within(module, "weight_clip")
+    weight = nodes.constant(within(module, "weight"), frozen.weight.astype(kind))
+    if kind is np.int8 and frozen.weight_spec != _TYPES[np.int8]:
+        ends = [("min", frozen.weight_spec.min), ("max", frozen.weight_spec.max)]
+        limits = [nodes.constant(f"{clip}.{key}", kind(end)) for key, end in ends]
+        weight = nodes.add("Clip", [weight, *limits], clip)
+    return nodes.add(
+        "DequantizeLinear", [weight, nodes.constant(f"{name}.scale", scale)], name, axis=0
+    )
 
 
 FORMATS = {

@@ -241,6 +241,10 @@ def _calls(
         yield what, operands[0]
         return
     left, right = operands
+    if what.taps is not None and left.shape[-1] != what.taps:
+        raise ShapeError(
+            f"sums must have {what.taps} products, as the file says, not {left.shape[-1]}"
+        )
     batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     many = (np.broadcast_to(side, (*batch, *side.shape[-2:])) for side in (left, right))
     flat = (side.reshape(-1, *side.shape[-2:]) for side in many)

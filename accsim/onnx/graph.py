@@ -20,6 +20,7 @@ from accsim.onnx.reading import array_of, shown
 __all__ = ["KEY", "QONNX", "Graph", "Node", "graph_of"]
 
 Array = np.ndarray[Any, Any]
+Shape = tuple[int | str | None, ...] | None
 
 QONNX = "qonnx.custom_op.general"
 KEY = "finn_datatype"  # of the annotation that names the type of a value
@@ -74,6 +75,7 @@ class Graph:
     constants: Mapping[str, Array]
     opsets: Mapping[str, int]
     types: Mapping[str, str]  # by name of a value, the type that an annotation gives it
+    shapes: Mapping[str, Shape]  # by name of a value, as it is declared
 
 
 def graph_of(
@@ -106,7 +108,9 @@ def graph_of(
         for pair in entry.quant_parameter_tensor_names
         if pair.key == KEY
     }
-    return Graph(order, inputs, outputs, constants, opsets, types)
+    described = (*model.graph.value_info, *model.graph.input, *model.graph.output)
+    shapes = {value.name: _described(value).shape for value in described}
+    return Graph(order, inputs, outputs, constants, opsets, types, shapes)
 
 
 def _opsets(model: onnx.ModelProto) -> dict[str, int]:

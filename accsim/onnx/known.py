@@ -48,6 +48,7 @@ class Known:
     constant: Array | None = None
     why: str = ""
     whole: bool = False  # of an integer type, whose arithmetic wraps
+    shape: tuple[int | str | None, ...] | None = None  # as far as the file declares it
 
 
 def unknown(why: str, low: float = -inf, high: float = inf) -> Known:

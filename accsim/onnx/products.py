@@ -244,11 +244,24 @@ def _matmul(node: Node, places: Places, known: Sequence[Known | None]) -> Produc
         return codes[0], codes[1]
 
     result = _result(node, places, Form(lambda w: w, lambda x, _: x), scale)
-    return Product(MatMul(_reach(sides[0]), _reach(sides[1])), operands, result)
+    taps = (
+        _length(_at(known, places.x), turned[0], -1),
+        _length(_at(known, places.w), turned[1], -2),
+    )
+    said = next((length for length in taps if length is not None), None)
+    return Product(MatMul(_reach(sides[0]), _reach(sides[1]), said), operands, result)
 
 
 def _side(node: Node, known: Sequence[Known | None], place: int, zero: int | None) -> Operand:
     return operand(node.input(place), _at(known, place), _at(known, zero))
+
+
+def _length(fact: Known, turned: bool, axis: int) -> int | None:
+    """How many products a sum has, by the declared shape of one side."""
+    axis = -3 - axis if turned else axis
+    shape = fact.shape or ()
+    size = shape[axis] if len(shape) >= 2 else None
+    return size if isinstance(size, int) else None
 
 
 def _reach(side: Operand) -> IntSpec:

@@ -171,6 +171,13 @@ class Truncation:
     after: Array
     scale: Array
 
+    @property
+    def spec(self) -> IntSpec:
+        """The range of codes. Raises: ModelFileError if nothing bounds them."""
+        if abs(self.low) == np.inf:
+            raise ModelFileError("a truncation of version 1 bounds no constant")
+        return IntSpec(int(self.low - self.after.max()), int(self.high - self.after.min()))
+
     def __call__(self, x: Array) -> Coded:
         """The codes of real numbers. Raises: RangeError for NaN."""
         if np.isnan(x).any():

@@ -129,7 +129,7 @@ def _check_texts(graph: onnx.GraphProto) -> None:
         texts = (node.name, node.op_type, node.domain, *node.input, *node.output, *attributes)
         if not all(isinstance(text, str) for text in texts):
             raise ModelFileError(f"node number {place} has a name that is no text")
-    values = (*graph.input, *graph.output, *graph.initializer)
+    values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
     names = [value.name for value in values]
     for entry in graph.quantization_annotation:
         pairs = entry.quant_parameter_tensor_names

@@ -18,6 +18,7 @@ from accsim.errors import ModelFileError
 from accsim.onnx.graph import QONNX, Node
 from accsim.onnx.known import WIDEST, Grid, Known, integer_ends, integers, unknown
 from accsim.onnx.operators import MICROSOFT, quantizer_of
+from accsim.onnx.quantizers import Quantizer, Truncation
 from accsim.onnx.reading import shown
 
 __all__ = ["RULES", "constants_of"]
@@ -177,9 +178,15 @@ def _quantize(node: Node, known: Sequence[Known | None]) -> Known:
     fact = _first(known)
     inputs = constants_of(node, known, 1)
     quantizer = quantizer_of(node, inputs, _dimensions(node, fact))
-    low, high = quantizer.ends(fact.low, fact.high)
     scale, axis = _one_axis(np.asarray(quantizer.scale), fact.constant)
-    return _on_grid(Grid(low, high, scale, axis))
+    return _on_grid(Grid(*_ends(quantizer, fact), scale, axis))
+
+
+def _ends(quantizer: Quantizer | Truncation, fact: Known) -> tuple[int, int]:
+    """The range of codes of what comes in; of constants all that their type has."""
+    if fact.constant is None:
+        return quantizer.ends(fact.low, fact.high)
+    return quantizer.spec.min, quantizer.spec.max
 
 
 def _on_grid(grid: Grid) -> Known:
@@ -211,8 +218,7 @@ def _one_axis(scale: Array, value: Array | None) -> tuple[Array, int | None]:
 def _quantize_linear(node: Node, known: Sequence[Known | None]) -> Known:
     fact = _first(known)
     inputs = constants_of(node, known, 1)
-    quantizer = quantizer_of(node, inputs, _dimensions(node, fact))
-    low, high = quantizer.ends(fact.low, fact.high)
+    low, high = _ends(quantizer_of(node, inputs, _dimensions(node, fact)), fact)
     zero = inputs[1] if len(inputs) > 1 and inputs[1] is not None else np.zeros(1, np.uint8)
     zero = zero.astype(np.int64)
     return integers(low + int(zero.min()), high + int(zero.max()))

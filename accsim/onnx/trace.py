@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from accsim.errors import AccsimError
 from accsim.network import NetworkInput
 from accsim.onnx.evaluate import MOVING, operation
-from accsim.onnx.graph import Graph, Node
+from accsim.onnx.graph import Graph, Node, Shape
 from accsim.onnx.known import Grid, Known, constant, integer_ends, integers, unknown
 from accsim.onnx.quantizers import Coded, floats
 from accsim.onnx.reading import shown
@@ -27,6 +27,10 @@ _COMPUTED = MOVING | {
     "Relu", "Round", "Floor", "Ceil", "Concat", "Shape", "Quant", "IntQuant", "BipolarQuant",
     "Trunc", "QuantizeLinear", "DequantizeLinear", "Where", "Equal",
 }  # fmt: skip
+_OF_THE_SAME_SHAPE = {
+    "Quant", "IntQuant", "BipolarQuant", "Trunc", "QuantizeLinear", "DequantizeLinear", "Clip",
+    "Cast", "Relu", "Identity",
+}  # fmt: skip
 _CONSTANTS = {"value": None, "value_float": np.float32, "value_int": np.int64,
               "value_floats": np.float32, "value_ints": np.int64}  # fmt: skip
 
@@ -34,7 +38,8 @@ _CONSTANTS = {"value": None, "value_float": np.float32, "value_int": np.int64,
 def trace(graph: Graph) -> dict[str, Known]:
     """What is known of each value, by name."""
     known = {name: constant(array) for name, array in graph.constants.items()}
-    known |= {name: _input(name, described) for name, described in graph.inputs.items()}
+    for name, described in graph.inputs.items():
+        known[name] = replace(_input(name, described), shape=described.shape)
     for node in graph.nodes:
         if (node.domain, node.op) == ("", "Constant"):
             facts = [_constant_of(node)]
@@ -42,8 +47,17 @@ def trace(graph: Graph) -> dict[str, Known]:
             facts = _outputs(node, [known[name] if name else None for name in node.inputs])
         known.update(zip(filter(None, node.outputs), facts, strict=False))
         for name in filter(None, node.outputs):
-            known.setdefault(name, unknown(f"it comes from {node.op} {shown(node.name)}"))
+            fact = known.setdefault(name, unknown(f"it comes from {node.op} {shown(node.name)}"))
+            known[name] = replace(fact, shape=_shape(name, node, graph, known))
     return known
+
+
+def _shape(name: str, node: Node, graph: Graph, known: Mapping[str, Known]) -> Shape:
+    """What the file declares, also of what only has another type before."""
+    declared: Shape = graph.shapes.get(name)
+    if declared is None and node.op in _OF_THE_SAME_SHAPE and node.input(0):
+        return known[node.input(0)].shape
+    return declared
 
 
 def _input(name: str, described: NetworkInput) -> Known:

@@ -183,10 +183,16 @@ class File:
         """The integers that the weights of a product are, by the node that gives them."""
         node = self.givers[self.nodes[product].input[1]]
         node = self.givers[node.input[0]] if node.op_type == "Transpose" else node
-        values = [self.constants[value] for value in node.input]
         if node.op_type == "DequantizeLinear":
             assert (node.name, node.attribute[0].i) == (f"{product}.weight_dequant", 0)
-            return values[0]
+            clip = self.givers.get(node.input[0])
+            if clip is None:  # all integers of the type may be weights
+                return self.constants[node.input[0]]
+            assert (clip.name, clip.op_type) == (f"{product}.weight_clip", "Clip")
+            codes, low, high = (self.constants[value] for value in clip.input)
+            assert low == -high <= codes.min() <= codes.max() <= high
+            return codes
+        values = [self.constants[value] for value in node.input]
         assert (node.name, node.op_type) == (f"{product}.weight_quant", "Quant")
         return np.rint(values[0] / values[1]).astype(np.int64)
 
