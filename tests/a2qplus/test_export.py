@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import warnings
 from collections import Counter, OrderedDict
 
@@ -407,8 +408,8 @@ class Mixed(nn.Module):
 
     def forward(self, tokens, factors):
         """(B, L), (4,) -> (B, 2)."""
-        x = self.inner(self.embed(tokens)) * factors
-        x = torch.cond(x.sum() > 0, lambda x: x * 2, lambda x: x - 1, (x,))
+        x = self.inner(self.embed(tokens))
+        x = torch.cond(factors.sum() > 0, lambda x: x * 2, lambda x: x - 1, (x,)) * factors
         x = self.attention(x, x, x, need_weights=False)[0]
         return self.head(self.recurrent(x)[1][0][0])
 
@@ -448,10 +449,14 @@ def test_the_model_stays_as_it_was(tmp_path, capfd, caplog):
     model = quantize_model(Norms(), calibration=x, **HOW).train()
     model(x)
     before = {name: value.clone() for name, value in model.state_dict().items()}
+    (tmp_path / "a").write_text("of before")
+    os.link(tmp_path / "a", tmp_path / "kept")
     for name in ("a", "b"):
         export_onnx(model, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "kept").read_text() == "of before"  # replaced at once, not written over
     assert all(module.training for module in model.modules())
+    assert len(model._forward_pre_hooks) == 1
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert_same(model.eval(), tmp_path / "a", "qonnx", x)
