@@ -1,4 +1,8 @@
-"""Files: never left half-written, never trusted. Arrays are stored uncompressed, without pickle."""
+"""Files: never left half-written, never trusted. Arrays are stored without pickle.
+
+Those of layers and their inputs are integers, uncompressed; the data of networks may be floats, and
+deflated within limits.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +11,42 @@ import os
 import re
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from accsim._check import IntArray
 from accsim.errors import LayerFileError
 
-__all__ = ["atomically", "read_array", "read_arrays", "write_arrays"]
+__all__ = ["DATA", "Allowed", "atomically", "read_array", "read_arrays", "write_arrays"]
+
+Array = np.ndarray[Any, Any]
 
 MAX_MEMBERS = 1024  # arrays in one file
+MAX_BYTES = 2**30  # of the deflated arrays in one file
+DEFLATES_TO = 1032  # bytes that one byte of a deflated file can stand for
 # A .npy header as numpy writes it for a plain dtype. It is matched, never evaluated.
 _SIZE = r"(?:0|[1-9][0-9]{0,23})"
 _HEADER = re.compile(
     r"\{'descr': '([<>|][biufcOSUV][0-9]{0,9})', 'fortran_order': (True|False),"
     rf" 'shape': \((|{_SIZE},|{_SIZE}(?:, {_SIZE})+)\), \}} *\n".encode()
 )
+
+
+class Allowed(NamedTuple):
+    """What a file of arrays may hold: numbers of these kinds, deflated or not."""
+
+    kinds: str
+    what: str
+    deflated: bool
+
+
+INTEGERS = Allowed("iu", "integers", deflated=False)
+DATA = Allowed("iuf", "integers or floats", deflated=True)
 
 
 @contextmanager
@@ -53,8 +73,8 @@ def atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
 
 
-def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, IntArray]) -> None:
-    """Write integer arrays as an uncompressed .npz file, the same bytes for the same arrays."""
+def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
+    """Write arrays of numbers as an uncompressed .npz file, the same bytes for the same arrays."""
     with atomically(path) as file, zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             member = zipfile.ZipInfo(
@@ -64,10 +84,11 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, IntArray]) -
                 np.lib.format.write_array(stream, np.asarray(array), allow_pickle=False)
 
 
-def read_arrays(path: str | os.PathLike[str]) -> dict[str, IntArray]:
-    """The integer arrays of an uncompressed .npz file, by name.
+def read_arrays(path: str | os.PathLike[str], allowed: Allowed = INTEGERS) -> dict[str, Array]:
+    """The arrays of an .npz file, by name; of integers and uncompressed, or as `allowed`.
 
-    Nothing is allocated on the word of a header: a claim must agree with the bytes that are there.
+    Nothing is allocated on the word of a header: a claim must agree with the bytes that are there,
+    and where these are deflated it must be one that they can keep, and a small one.
 
     Raises: LayerFileError for anything else.
     """
@@ -75,25 +96,29 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, IntArray]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            _check_members(path, members)
+            _check_members(path, members, allowed)
             return {
-                _array_name(member): _parse(archive.read(member), f"{path.name}: {member.filename}")
+                _array_name(member): _parse(
+                    _read(archive, member), f"{path.name}: {member.filename}", allowed
+                )
                 for member in members
             }
     except OSError as error:
         raise LayerFileError(f"{path.name} cannot be read: {error.strerror}") from None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
+    except (
+        zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError,
+    ) as error:  # fmt: skip
         raise LayerFileError(f"{path.name} is not a complete .npz file: {error}") from None
 
 
-def read_array(path: str | os.PathLike[str]) -> IntArray:
-    """The integer array of a .npy file.
+def read_array(path: str | os.PathLike[str], allowed: Allowed = INTEGERS) -> Array:
+    """The array of a .npy file: of integers, or as `allowed`.
 
     Raises: LayerFileError for anything else.
     """
     path = Path(path)
     try:
-        return _parse(path.read_bytes(), path.name)
+        return _parse(path.read_bytes(), path.name, allowed)
     except OSError as error:
         raise LayerFileError(f"{path.name} cannot be read: {error.strerror}") from None
 
@@ -102,22 +127,39 @@ def _array_name(member: zipfile.ZipInfo) -> str:
     return member.filename.removesuffix(".npy")
 
 
-def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """The bytes of a member, of which no more are made than it claims; its checksum agrees."""
+    with archive.open(member) as stream:
+        return stream.read(member.file_size)
+
+
+def _check_members(path: Path, members: list[zipfile.ZipInfo], allowed: Allowed) -> None:
     if len(members) > MAX_MEMBERS:
         raise LayerFileError(
             f"{path.name} must hold at most {MAX_MEMBERS} arrays, not {len(members)}"
         )
     if len({_array_name(member) for member in members}) < len(members):
         raise LayerFileError(f"{path.name} must name each array once")
+    claimed = {zipfile.ZIP_STORED: 0, zipfile.ZIP_DEFLATED: 0}
     for member in members:
-        if member.compress_type != zipfile.ZIP_STORED:
-            raise LayerFileError(f"{path.name}: {member.filename} must be stored uncompressed")
-    claimed, there = sum(member.file_size for member in members), path.stat().st_size
-    if claimed > there:
-        raise LayerFileError(f"{path.name} claims {claimed} bytes of arrays and has {there}")
+        deflated = member.compress_type == zipfile.ZIP_DEFLATED and allowed.deflated
+        if member.compress_type != zipfile.ZIP_STORED and not deflated:
+            how = "uncompressed or deflated" if allowed.deflated else "uncompressed"
+            raise LayerFileError(f"{path.name}: {member.filename} must be stored {how}")
+        claimed[member.compress_type] += member.file_size
+    there = path.stat().st_size
+    if claimed[zipfile.ZIP_STORED] > there:
+        raise LayerFileError(
+            f"{path.name} claims {claimed[zipfile.ZIP_STORED]} bytes of arrays and has {there}"
+        )
+    if (most := min(MAX_BYTES, DEFLATES_TO * there)) < claimed[zipfile.ZIP_DEFLATED]:
+        raise LayerFileError(
+            f"{path.name} claims {claimed[zipfile.ZIP_DEFLATED]} bytes of deflated arrays; at most"
+            f" {most} are read from its {there}"
+        )
 
 
-def _parse(data: bytes, name: str) -> IntArray:
+def _parse(data: bytes, name: str, allowed: Allowed) -> Array:
     """The array in the bytes of one .npy file."""
     size = {b"\x93NUMPY\1\0": 2, b"\x93NUMPY\2\0": 4}.get(data[:8], 0)  # of the header's length
     offset = 8 + size + int.from_bytes(data[8 : 8 + size], "little")
@@ -129,9 +171,9 @@ def _parse(data: bytes, name: str) -> IntArray:
     try:
         dtype = np.dtype(kind)
     except TypeError:
-        raise LayerFileError(f"{name} must hold integers, not {kind}") from None
-    if dtype.kind not in "iu":
-        raise LayerFileError(f"{name} must hold integers, not {dtype}")
+        raise LayerFileError(f"{name} must hold {allowed.what}, not {kind}") from None
+    if dtype.kind not in allowed.kinds or dtype.itemsize > 8:
+        raise LayerFileError(f"{name} must hold {allowed.what}, not {dtype}")
     claimed, there = prod(shape) * dtype.itemsize, len(data) - offset
     if claimed != there:
         raise LayerFileError(f"{name} claims {claimed} bytes and has {there}")

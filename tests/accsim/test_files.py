@@ -1,16 +1,17 @@
-"""Integer arrays in files: what is read back, what is refused, and writes that fail half way."""
+"""Arrays in files: what is read back, what is refused, and writes that fail half way."""
 
 import io
 import os
 import stat
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 
-from accsim import IntLayer, signed, unsigned
+from accsim import IntLayer, files, signed, unsigned
 from accsim.errors import LayerFileError
-from accsim.files import MAX_MEMBERS, atomically, read_array, read_arrays, write_arrays
+from accsim.files import DATA, MAX_MEMBERS, atomically, read_array, read_arrays, write_arrays
 
 LAYER = IntLayer([[1, -8], [0, 7]], weight_spec=signed(4), input_spec=unsigned(4))
 
@@ -42,6 +43,86 @@ def test_arrays_come_back_as_written(tmp_path, kind, order, shape):
     for found, expected in ((alone, array), (both["first"], array), (both["second"], array.T)):
         assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
         assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("kind", ["<f2", ">f4", "<f4", "<f8", "|i1", "<u8"])
+def test_data_may_be_floats_and_deflated(tmp_path, kind):
+    """Where it is asked for; the files of layers and their inputs stay integers, uncompressed."""
+    array = np.array([[0.5, 3, 120], [0, 7, 100]]).astype(kind)
+    np.save(tmp_path / "x.npy", array)
+    np.savez_compressed(tmp_path / "x.npz", a=array, b=array.T)
+    alone, both = read_array(tmp_path / "x.npy", DATA), read_arrays(tmp_path / "x.npz", DATA)
+    for found, expected in ((alone, array), (both["a"], array), (both["b"], array.T)):
+        assert (found.dtype, found.tolist()) == (expected.dtype, expected.tolist())
+    with pytest.raises(LayerFileError, match=r"^x\.npz: a\.npy must be stored uncompressed$"):
+        read_arrays(tmp_path / "x.npz")
+    if array.dtype.kind == "f":
+        with pytest.raises(LayerFileError, match=r"^x\.npy must hold integers, not "):
+            read_array(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("kind", ["|b1", "<c8", "<f16", "<U1"])
+def test_data_are_integers_or_floats(tmp_path, kind):
+    """Of at most 8 bytes each: no bools, no complex numbers, no text."""
+    np.save(tmp_path / "x.npy", np.zeros(2).astype(kind))
+    with pytest.raises(LayerFileError, match=r"^x\.npy must hold integers or floats, not "):
+        read_array(tmp_path / "x.npy", DATA)
+
+
+def deflated(path, body, claimed=None, method=zipfile.ZIP_DEFLATED):
+    """An archive of one member, which may claim another size than it has."""
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.npy", body)
+        archive.infolist()[0].file_size = len(body) if claimed is None else claimed
+    return path
+
+
+def test_deflated_data_within_limits(tmp_path, monkeypatch):
+    """As much as deflate can stand for, but no more than the limit; and no other compression."""
+    body = npy(claim("(100000,)"), bytes(800000))
+    path = deflated(tmp_path / "x.npz", body)
+    there = path.stat().st_size
+    assert len(body) > 400 * there
+    assert read_arrays(path, DATA)["a"].shape == (100000,)
+    for limit, most in ((len(body), None), (len(body) - 1, len(body) - 1)):
+        monkeypatch.setattr(files, "MAX_BYTES", limit)
+        if most is None:
+            read_arrays(path, DATA)
+            continue
+        with pytest.raises(LayerFileError) as caught:
+            read_arrays(path, DATA)
+        assert str(caught.value) == (
+            f"x.npz claims {len(body)} bytes of deflated arrays; at most {most} are read from its"
+            f" {there}"
+        )
+    monkeypatch.undo()
+    most = 1032 * there
+    with pytest.raises(LayerFileError, match=f"; at most {most} are read from its {there}$"):
+        read_arrays(deflated(path, body, claimed=2**29), DATA)
+    deflated(path, body, method=zipfile.ZIP_BZIP2)
+    with pytest.raises(LayerFileError, match=r"a\.npy must be stored uncompressed or deflated$"):
+        read_arrays(path, DATA)
+
+
+def test_no_more_is_inflated_than_is_claimed(tmp_path):
+    """A member that holds far more than it says is damaged, and costs no memory."""
+    body = npy(claim("(10,)"), bytes(80)) + bytes(2**28)
+    path = deflated(tmp_path / "x.npz", body, claimed=208)
+    tracemalloc.start()
+    with pytest.raises(LayerFileError, match=r"^x\.npz is not a complete \.npz file: Bad CRC-32"):
+        read_arrays(path, DATA)
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("change", [lambda d: d[:60] + b"\xff" * 20 + d[80:], lambda d: d[:200]])
+def test_damaged_deflated_data_are_refused(tmp_path, change):
+    """Whatever inflating meets is one typed error."""
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, a=np.random.default_rng(0).random(100))
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(LayerFileError, match=r"^x\.npz is not a complete \.npz file: "):
+        read_arrays(path, DATA)
 
 
 def test_second_header_version_is_read(tmp_path):
