@@ -10,7 +10,7 @@ import typer
 
 import accsim
 from accsim.errors import AccsimError, UnsafeLayerError
-from verification import layer_commands, network_commands, verify_command
+from verification import layer_commands, model_commands, network_commands, verify_command
 from verification.decide import Verdict
 from verification.options import EXIT
 
@@ -36,6 +36,8 @@ _COMMANDS = (
     layer_commands.run,
     layer_commands.compare,
     layer_commands.search,
+    model_commands.sweep,
+    model_commands.minimize,
     network_commands.demo,
     network_commands.train,
     network_commands.report,

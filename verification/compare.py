@@ -5,10 +5,11 @@ A whole network needs the extra "train".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,8 +17,10 @@ from accsim._check import IntArray
 from accsim.arith import reduce
 from accsim.extras import require
 from accsim.layer import IntLayer
+from accsim.network import Network
 from accsim.simulate import Run, simulate
 from accsim.spec import Accumulator
+from verification.outputs import classes, differences
 from verification.properties import tap_products_at
 
 if TYPE_CHECKING:
@@ -93,6 +96,39 @@ def compare(model: nn.Module, x: Tensor, first: Accumulator, second: Accumulator
         {name: _together(parts) for name, parts in found.items()},
         float((one - two).abs().max()) if one.numel() else 0.0,
         tuple(changed.flatten().tolist()),
+    )
+
+
+def compare_network(
+    network: Network,
+    inputs: Mapping[str, Any],
+    first: Accumulator,
+    second: Accumulator,
+    *,
+    batch: int | None = None,
+    told: Callable[[int, int], object] = lambda *_: None,
+) -> Comparison:
+    """`compare` of a network as a model file holds it; samples of a layer count over all batches.
+
+    Raises: as `Network.run`.
+    """
+    found: dict[str, list[Difference]] = {}
+    seen: Counter[str] = Counter()
+
+    def watch(name: str, layer: IntLayer, codes: IntArray, run: Run) -> None:
+        if name in network.layers:
+            runs = [run, simulate(layer, codes, second)]
+            one_call = _difference(layer, codes, (first, second), runs)
+            samples = tuple(seen[name] + sample for sample in one_call.samples)
+            found.setdefault(name, []).append(replace(one_call, samples=samples))
+            seen[name] += len(codes) if codes.ndim > 1 else 1
+
+    one = network.run(inputs, first, batch=batch, watch=watch, told=told).outputs
+    two = network.run(inputs, second, batch=batch, told=told).outputs
+    return Comparison(
+        {name: _together(parts) for name, parts in found.items()},
+        float(differences(one, two).max(initial=0.0)),
+        tuple(np.flatnonzero(classes(one) != classes(two)).tolist()),
     )
 
 

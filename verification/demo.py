@@ -18,7 +18,8 @@ from accsim.files import write_arrays
 from accsim.spec import Accumulator, Overflow
 from verification import report
 from verification.demo_report import print_demo
-from verification.network import Told, network_report, showing
+from verification.network import network_report
+from verification.progress import Told, showing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

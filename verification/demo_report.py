@@ -9,7 +9,8 @@ from rich.table import Table
 
 from verification import tables
 from verification.reading import witnesses_of
-from verification.report import Json, rails_line
+from verification.report import Json
+from verification.words import rails_line
 
 __all__ = ["print_demo"]
 

@@ -9,16 +9,21 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from accsim.errors import ModelFileError
 from accsim.files import write_arrays
 from accsim.simulate import plan_for, simulate
 from accsim.spec import Accumulator, Overflow
 from verification import report, searching, tables
 from verification.compare import compare_layer
 from verification.decide import Verdict
+from verification.model_commands import compare_model, run_model
+from verification.model_files import is_model
 from verification.options import (
     EXIT,
     AsJson,
+    Batch,
     Bits,
+    ExternalData,
     Inputs,
     Layers,
     Rule,
@@ -27,6 +32,8 @@ from verification.options import (
     each,
     load_inputs,
     load_layers,
+    load_subject,
+    only_of_models,
     print_json,
 )
 from verification.order import worst_harm
@@ -73,10 +80,18 @@ def compare(
     other_overflow: Annotated[
         Overflow, typer.Option(help="What the other register does on overflow.")
     ] = Overflow.WRAP,
+    external_data: ExternalData = None,
+    batch: Batch = None,
     as_json: AsJson = False,
 ) -> None:
     """Run layers with two registers, and tell where their outputs differ."""
     first, second = Accumulator(bits, overflow), Accumulator(other_bits, other_overflow)
+    if is_model(layers):
+        compare_model(
+            layers, inputs, first, second, external_data=external_data, batch=batch, as_json=as_json
+        )
+        return
+    only_of_models({"--external-data": external_data, "--batch": batch})
     loaded = load_layers(layers)
     arrays = load_inputs(inputs, loaded)
     found = each(
@@ -109,12 +124,29 @@ def run(
     threads: Annotated[
         int | None, typer.Option(help="Threads; NUMBA_NUM_THREADS if not given.")
     ] = None,
+    external_data: ExternalData = None,
+    batch: Batch = None,
     as_json: AsJson = False,
 ) -> None:
     """Simulate layers bit-exactly on given inputs, and count what overflows."""
     accumulator = Accumulator(bits, overflow, signed=not unsigned)
     if out is not None:
         _check_out(out, show_plan, {inputs, layers, *layers.glob("*")})
+    if is_model(layers):
+        if show_plan:
+            raise typer.BadParameter("--plan is of layers in files: not of a model")
+        run_model(
+            layers,
+            inputs,
+            accumulator,
+            out=out,
+            external_data=external_data,
+            batch=batch,
+            threads=threads,
+            as_json=as_json,
+        )
+        return
+    only_of_models({"--external-data": external_data, "--batch": batch})
     loaded = load_layers(layers)
     arrays = load_inputs(inputs, loaded)
     if show_plan:
@@ -156,11 +188,14 @@ def search(
     unsigned: Unsigned = False,
     examples: Annotated[int, typer.Option(help="Inputs to try, of each layer.")] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the inputs.")] = 0,
+    external_data: ExternalData = None,
     as_json: AsJson = False,
 ) -> None:
     """Try inputs until one overflows the register. Finding none proves nothing: see verify."""
     accumulator = Accumulator(bits, overflow, signed=not unsigned)
-    loaded = load_layers(layers)
+    loaded, left_out = load_subject(layers, external_data)
+    if not loaded:
+        raise ModelFileError(f"{layers.name} has no layer to search")
     samples = searching.sample_layers(
         loaded, accumulator, examples=examples, seed=seed, quiet=as_json
     )
@@ -173,6 +208,7 @@ def search(
                 "seed": seed,
                 "found": found,
                 "layers": searching.sample_json(loaded, samples),
+                "not_searched": left_out,
             }
         )
     else:
@@ -181,6 +217,7 @@ def search(
         console.print(searching.sample_table(title, loaded, samples))
         for line in searching.summary(samples):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
+        tables.print_lines(console, [f"{n}: not searched: {why}" for n, why in left_out.items()])
     raise typer.Exit(EXIT[Verdict.REFUTED] if found else 0)
 
 

@@ -5,19 +5,16 @@ Needs the extra "train".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
-
-from rich.console import Console
-from rich.progress import Progress
 
 from accsim.errors import ShapeError, SpecError
 from accsim.extras import require
 from accsim.spec import Accumulator, Overflow
 from verification.compare import Comparison, compare
 from verification.decide import Verdict, decide
+from verification.progress import Told
 from verification.reach import Reach, reach
 from verification.report import (
     Json,
@@ -26,6 +23,7 @@ from verification.report import (
     ends_json,
     layers_json,
     overall,
+    product_json,
     sealed,
     sums_json,
     worst,
@@ -36,9 +34,7 @@ if TYPE_CHECKING:
 
     from a2qplus import Product
 
-__all__ = ["Told", "comparison_json", "network_report", "showing", "sweep"]
-
-Told = Callable[[str, int, int], object]  # what is being done, how much of it is done, of how much
+__all__ = ["comparison_json", "network_report", "sweep"]
 
 
 def network_report(
@@ -109,19 +105,8 @@ def network_report(
 
 
 def _product_json(product: Product, register: Accumulator) -> Json:
-    """A product of activations, which is proved by its types or not at all."""
     assert product.operands is not None  # known by its types
-    left, right = (str(spec) for spec in product.operands)
-    fits = product.least_bits is not None and product.least_bits <= register.bits
-    return {
-        "name": product.name,
-        "left": left,
-        "right": right,
-        "taps": product.taps,
-        "accumulator": accumulator_json(register),
-        "least_bits": product.least_bits,
-        "verdict": str(Verdict.PROVED if fits else Verdict.UNDECIDED),
-    }
+    return product_json(product.name, product.operands, product.taps, register)
 
 
 def _reached_json(found: Reach, register: Accumulator) -> Json:
@@ -170,14 +155,3 @@ def sweep(
             {"bits": bits, "overflow": str(rule), "accuracy": share, "overflows": overflows}
         )
     return rows
-
-
-@contextmanager
-def showing(console: Console, *, hidden: bool) -> Iterator[Told]:
-    """A bar on the console, where that is a terminal, of whatever is told meanwhile."""
-    off = hidden or not console.is_terminal
-    with Progress(console=console, transient=True, disable=off) as progress:
-        bar = progress.add_task("", total=None)
-        yield lambda doing, done, of: progress.update(
-            bar, description=doing, completed=done, total=of
-        )

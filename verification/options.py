@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -16,14 +16,18 @@ from accsim.files import read_array, read_arrays
 from accsim.layer import IntLayer
 from accsim.spec import Overflow
 from verification.decide import Verdict
+from verification.model_files import is_model, load_model, others
 from verification.report import Json
 
 __all__ = [
     "EXIT",
     "AsJson",
+    "Batch",
     "Bits",
+    "ExternalData",
     "Inputs",
     "Layers",
+    "Model",
     "Page",
     "Rule",
     "Unsigned",
@@ -31,20 +35,32 @@ __all__ = [
     "each",
     "load_inputs",
     "load_layers",
+    "load_subject",
+    "only_of_models",
     "print_json",
 ]
 
 EXIT = {Verdict.PROVED: 0, Verdict.REFUTED: 1, Verdict.UNDECIDED: 3}
 
 Layers = Annotated[
-    Path, typer.Argument(metavar="LAYERS", help="A layer file, or a folder of layer files.")
+    Path,
+    typer.Argument(metavar="LAYERS", help="A layer file, a folder of them, or an .onnx model."),
 ]
 Inputs = Annotated[
     Path,
     typer.Argument(
         metavar="INPUTS",
-        help="Integer inputs: a .npy file for one layer, or an .npz with one array per layer.",
+        help="Integer inputs: a .npy file for one layer, or an .npz with one array per layer. Of a"
+        " model: numbers for the network.",
     ),
+]
+Model = Annotated[Path, typer.Argument(metavar="FILE", help="A model: ONNX or QONNX.")]
+ExternalData = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Where a model keeps weights outside its file."),
+]
+Batch = Annotated[
+    int | None, typer.Option(help="Inputs of a model run at a time, if its file leaves it open.")
 ]
 Bits = Annotated[int, typer.Option(help="Width of the register, 2 to 62.")]
 Rule = Annotated[Overflow, typer.Option(help="What the register does on overflow.")]
@@ -62,6 +78,24 @@ def load_layers(path: Path) -> dict[str, IntLayer]:
     if not files:
         raise LayerFileError(f"{path.name} must hold layer files (*.npz)")
     return {file.stem: IntLayer.load(file) for file in files}
+
+
+def load_subject(
+    path: Path, external_data: Path | None
+) -> tuple[Mapping[str, IntLayer], dict[str, str]]:
+    """The layers in files or in a model, and what of the model is no layer, with the reason."""
+    if is_model(path):
+        network = load_model(path, external_data)
+        return network.layers, others(network)
+    only_of_models({"--external-data": external_data})
+    return load_layers(path), {}
+
+
+def only_of_models(given: Mapping[str, object]) -> None:
+    """Refuse options by name that mean nothing for layers in files."""
+    for option, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(f"{option} is of a model: LAYERS must be an .onnx file")
 
 
 def load_inputs(path: Path, layers: dict[str, IntLayer]) -> dict[str, object]:
@@ -84,7 +118,7 @@ Result = TypeVar("Result")
 
 
 def each(
-    layers: dict[str, IntLayer],
+    layers: Mapping[str, IntLayer],
     doing: str,
     work: Callable[[str, IntLayer], Result],
     *,

@@ -15,16 +15,17 @@ from accsim.files import atomically
 from accsim.spec import Accumulator
 from verification.plot import accuracy_svg, trajectory_svg
 from verification.reading import witnesses_of
-from verification.report import (
-    Json,
+from verification.report import Json
+from verification.witness import Witness
+from verification.words import (
     how_lowered,
     kinds_of,
     percent,
     product_line,
     rails_line,
     registers_of,
+    start_line,
 )
-from verification.witness import Witness
 
 __all__ = ["page", "write_page"]
 
@@ -72,6 +73,7 @@ class _Cell(NamedTuple):
 def _network(report: Json) -> Json:
     """What the template says of one network."""
     layers, reached = report["layers"], report.get("reached") or {}
+    products = report.get("products", [])
     drawn, more = _witnesses(layers)
     widths, kinds = _widths(layers), kinds_of(reached)
     return {
@@ -80,12 +82,14 @@ def _network(report: Json) -> Json:
         "proved": sum(layer["verdict"] == "proved" for layer in layers.values()),
         "refuted": [name for name, layer in layers.items() if layer["verdict"] == "refuted"],
         "weights": sum(layer["weights"] for layer in layers.values()),
-        "least_bits": max(layer["least_bits"] for layer in layers.values()),
-        "data_type_bits": max(layer["data_type_bits"] for layer in layers.values()),
-        "registers": registers_of(layers),
+        "least_bits": max((layer["least_bits"] for layer in layers.values()), default=None),
+        "data_type_bits": max((layer["data_type_bits"] for layer in layers.values()), default=None),
+        "registers": registers_of([*layers.values(), *products]),
         "reached": {name: _reach(ends, layers[name], kinds) for name, ends in reached.items()},
         "how": how_lowered(report),
-        "products": [product_line(product) for product in report.get("products", [])],
+        "products": [product_line(product) for product in products],
+        "untraced": report.get("untraced"),
+        "starts": {name: start_line(layer) for name, layer in layers.items() if "start" in layer},
         "unbound": report.get("unbound"),
         "kinds": kinds,
         "attacked": "attack" in kinds,
@@ -134,6 +138,8 @@ def _witnesses(layers: Json) -> tuple[list[tuple[str, Witness, str]], list[tuple
 
 def _widths(layers: Json) -> range:
     """Register widths worth a column: from where most overflows to where nothing does."""
+    if not layers:
+        return range(0)
     most = max(layer["least_bits"] for layer in layers.values())
     least = min(min(layer["channel_bits"]) for layer in layers.values())
     own = [layer["accumulator"]["bits"] for layer in layers.values()]

@@ -16,7 +16,7 @@ from verification.witness import Witness
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["accuracy_plot", "accuracy_svg", "trajectory_plot", "trajectory_svg"]
+__all__ = ["accuracy_plot", "accuracy_svg", "sweep_plot", "trajectory_plot", "trajectory_svg"]
 
 _COLOURS = ("#c0392b", "#1f6fb2", "#8a6d1d", "#6b4fa0")  # of networks, in turn
 _BAD, _REGISTER = _COLOURS[:2]
@@ -53,6 +53,16 @@ def accuracy_plot(path: Path, sweeps: Mapping[str, list[Json]], title: str) -> N
     _save(figure, path)
 
 
+def sweep_plot(path: Path, rows: list[Json], name: str) -> None:
+    """Accuracy of a model against register width; or without labels, how often its class stays."""
+    wide, *narrow = rows
+    key = "same" if wide["accuracy"] is None else "accuracy"
+    what = "same class as the wide result" if key == "same" else "accuracy"
+    figure = _accuracy({name: [row for row in narrow if row[key] is not None]}, key, what)
+    figure.axes[0].set_title(f"{name} (wide: {100 * wide[key]:.1f} %)".replace("$", r"\$"))
+    _save(figure, path)
+
+
 def accuracy_svg(sweeps: Mapping[str, list[Json]]) -> str:
     """The same for a page."""
     return _svg(_accuracy(sweeps))
@@ -80,22 +90,26 @@ def _trajectory(witness: Witness) -> Figure:
     return figure
 
 
-def _accuracy(sweeps: Mapping[str, list[Json]]) -> Figure:
+def _accuracy(
+    sweeps: Mapping[str, list[Json]], key: str = "accuracy", what: str = "accuracy"
+) -> Figure:
     figure = _figure()
     axes = figure.add_subplot()
     for (name, rows), colour in zip(sweeps.items(), cycle(_COLOURS), strict=False):
         for rule, line in _LINES.items():
             shown = [row for row in rows if row["overflow"] == rule]
+            if not shown:
+                continue
             axes.plot(
                 [row["bits"] for row in shown],
-                [100 * row["accuracy"] for row in shown],
+                [100 * row[key] for row in shown],
                 line,
                 color=colour,
                 marker="o",
                 markersize=3.5,
                 label=f"{rule}, {name}".replace("$", r"\$"),  # no formula, whatever the name
             )
-    axes.set(xlabel="register width (bits)", ylabel="accuracy (%)", ylim=(0, 102))
+    axes.set(xlabel="register width (bits)", ylabel=f"{what} (%)", ylim=(0, 102))
     widths = sorted({row["bits"] for rows in sweeps.values() for row in rows})
     axes.set_xticks(widths[::2])
     axes.grid(color=_BAND)

@@ -17,7 +17,7 @@ from accsim.layer import IntLayer
 from accsim.padding import exact_extremes
 from accsim.simulate import Run
 from accsim.spec import Accumulator
-from verification.sums import Ends, Sums, sums_of
+from verification.sums import Ends, Sums, gather
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -150,8 +150,7 @@ def _integers(model: nn.Module) -> Reached:
 
     def watch(name: str, layer: IntLayer, _: IntArray, run: Run) -> None:
         if name in wanted and run.output.size:
-            here = sums_of(layer, run)
-            found[name] = found[name].joined(here) if name in found else here
+            gather(found, name, layer, run)
 
     network = to_integer(model, Accumulator(_WIDE), watch=watch)
 

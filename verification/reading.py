@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from accsim.errors import ReportError, WitnessError
+from accsim.spec import Accumulator
 from verification.decide import Verdict
 from verification.json_file import read_json
 from verification.report import Json, digest, worst
@@ -74,12 +75,20 @@ def _check_verdicts(report: Json) -> None:
     """Verdicts, widths, registers and witnesses agree."""
     layers = report["layers"]
     parts = [*layers.values(), *report.get("products", [])]
-    due = worst({Verdict(part["verdict"]) for part in parts})
+    verdicts = {Verdict(part["verdict"]) for part in parts}
+    verdicts |= {Verdict.UNDECIDED} if report.get("untraced") else set()
+    if not verdicts:
+        raise ReportError("must tell of a layer, a product or a node that was not traced")
+    due = worst(verdicts)
     if report["verdict"] != due:
         raise ReportError(f"must be {due}, as its parts are, not {report['verdict']}")
     for name, layer in layers.items():
         register, witness = layer["accumulator"], layer["witness"]
-        if (layer["verdict"] == "refuted") != bool(witness):
+        start = layer.get("start")
+        rails = Accumulator(**register)
+        if start and rails.min <= start["value"] <= rails.max:
+            raise ReportError(f"must have a start of layer {name!r} outside its register, or none")
+        if (layer["verdict"] == "refuted") != bool(witness or start):
             raise ReportError(f"must have a witness of layer {name!r} if refuted, and only then")
         started = (report.get("preloads") or {}).get(name)
         fits = layer["least_bits"] <= register["bits"]

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from hashlib import sha256
 from importlib.metadata import version
-from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,12 @@ from accsim.layer import IntLayer
 from accsim.padding import exact_extremes
 from accsim.plan import Plan
 from accsim.simulate import Run
-from accsim.spec import Accumulator, bits_to_hold
+from accsim.spec import Accumulator, IntSpec, bits_to_hold
 from verification.compare import Difference
 from verification.decide import Report, Verdict
 from verification.json_file import accumulator_json
 from verification.schema import NAME
+from verification.starts import unheld_start
 from verification.sums import EDGES, Ends, Sums
 from verification.widths import widths
 from verification.witness_file import witness_json
@@ -36,17 +36,12 @@ __all__ = [
     "digest",
     "ends_json",
     "file_digest",
-    "how_lowered",
-    "kinds_of",
     "layer_digest",
     "layers_json",
     "lowerings_json",
     "overall",
-    "percent",
     "plan_json",
-    "product_line",
-    "rails_line",
-    "registers_of",
+    "product_json",
     "run_json",
     "sealed",
     "sums_json",
@@ -90,12 +85,6 @@ def worst(verdicts: set[Verdict]) -> Verdict:
     return next(verdict for verdict in order if verdict in verdicts)
 
 
-def registers_of(layers: Json) -> str:
-    """The register of all layers, in words."""
-    found = {str(Accumulator(**layer["accumulator"])) for layer in layers.values()}
-    return found.pop() if len(found) == 1 else "each layer in its own register"
-
-
 def layers_json(layers: Mapping[str, IntLayer], reports: Mapping[str, Report]) -> Json:
     """By layer name: verdict and register, widths, also of each channel, and the witness if any."""
     return {
@@ -112,9 +101,16 @@ def layers_json(layers: Mapping[str, IntLayer], reports: Mapping[str, Report]) -
             "unsafe_channels": list(report.unsafe_channels),
             "wrap_exact": report.wrap_exact,
             "witness": None if report.witness is None else witness_json(report.witness),
+            **_start_json(layers[name], report.accumulator),
         }
         for name, report in reports.items()
     }
+
+
+def _start_json(layer: IntLayer, accumulator: Accumulator) -> Json:
+    """Where it starts that the register cannot hold; nothing if it can."""
+    start = unheld_start(layer, accumulator)
+    return {} if start is None else {"start": {"channel": start[0], "value": start[1]}}
 
 
 def layer_digest(layer: IntLayer) -> str:
@@ -202,52 +198,34 @@ def lowerings_json(forms: Mapping[str, IntLayer], accumulator: Accumulator) -> J
     return found
 
 
-def kinds_of(reached: Json) -> list[str]:
-    """Of what is told how far it goes in every layer, the least far first."""
-    return [
-        kind
-        for kind in ("data", "attack", "proved")
-        if all(kind in ends for ends in reached.values())
-    ]
+def product_json(
+    name: str,
+    operands: tuple[IntSpec, IntSpec],
+    taps: int | None,
+    accumulator: Accumulator | None,
+) -> Json:
+    """A product of activations: proved by its types and its length, or not decided."""
+    left, right = operands
+    return {
+        "name": name,
+        "left": str(left),
+        "right": str(right),
+        "taps": taps,
+        "accumulator": None if accumulator is None else accumulator_json(accumulator),
+        "least_bits": None if taps is None else bounds.data_type_bits(taps, right, left),
+        "verdict": str(_by_types(operands, taps, accumulator)),
+    }
 
 
-def rails_line(reached: Json) -> str:
-    """In words how near to a rail data, and an attack, come in any layer."""
-    said = []
-    for kind, who in (("data", "the given inputs"), ("attack", "the attack")):
-        shares = {name: ends[kind]["of_rail"] for name, ends in reached.items() if kind in ends}
-        if shares:
-            layer = max(shares, key=lambda name: shares[name])
-            there = f"went to {percent(shares[layer])} % of a rail, in {layer or 'the network'}"
-            left = max(0, floor(100 * (1 - shares[layer])))
-            said.append(f"{who} {there if left == 0 else f'never came within {left} % of a rail'}")
-    return "; ".join(said)
-
-
-def how_lowered(report: Json) -> str:
-    """How the layers met their registers, if not as they are."""
-    if report.get("preloads"):
-        return ", preloaded where a start fits"
-    lowering = report.get("lowering")
-    return f", zero point {report['zero_point']}, {lowering}" if lowering else ""
-
-
-def product_line(product: Json) -> str:
-    """In words what is known of a product of activations."""
-    bits = product["accumulator"]["bits"]
-    return (
-        f"{product['name']}: a product of activations, {product['left']} and {product['right']};"
-        f" their types need {product['least_bits']} bits of {bits}: {product['verdict']}"
-    )
-
-
-def percent(share: float) -> str:
-    """Without digits that say nothing; 0 is none, 100 is just all."""
-    if 0 < share < 0.01:
-        return "<1"
-    if 0.99 < share < 1:
-        return "99"
-    return ">100" if 1 < share < 1.01 else f"{100 * share:.0f}"
+def _by_types(
+    operands: tuple[IntSpec, IntSpec], taps: int | None, accumulator: Accumulator | None
+) -> Verdict:
+    if taps is None or accumulator is None:
+        return Verdict.UNDECIDED
+    left, right = ((spec.min, spec.max) for spec in operands)
+    ends = [taps * a * b for a in left for b in right]
+    fits = bounds.fits(min(0, *ends), max(0, *ends), accumulator)
+    return Verdict.PROVED if fits else Verdict.UNDECIDED
 
 
 def difference_json(difference: Difference) -> Json:

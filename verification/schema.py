@@ -23,9 +23,9 @@ def _record(required: Schema, optional: Schema | None = None) -> Schema:
     }
 
 
-def _by_name(values: Schema, **limits: int) -> Schema:
+def _by_name(values: Schema) -> Schema:
     names = {"maxLength": _LONG}
-    return {"type": "object", "propertyNames": names, "additionalProperties": values, **limits}
+    return {"type": "object", "propertyNames": names, "additionalProperties": values}
 
 
 def _list(items: Schema, least: int = 0) -> Schema:
@@ -41,6 +41,7 @@ def _or_null(values: Schema) -> Schema:
 
 
 _TEXT = {"type": "string", "maxLength": _LONG}
+_REASON = {"type": "string"}
 _FLAG = {"type": "boolean"}
 _BITS = _integer(1, 2 * MAX_BITS)
 _COUNT = _integer(0, 2**MAX_BITS)
@@ -67,7 +68,8 @@ _LAYER = _record(
         "unsafe_channels": _list(_COUNT),
         "wrap_exact": _FLAG,
         "witness": _or_null({"type": "object"}),  # replayed, which says more than a schema
-    }
+    },
+    {"start": _record({"channel": _COUNT, "value": _SUM})},  # a bias beyond the register
 )
 _DATA = _record(
     {
@@ -89,9 +91,9 @@ _LOWERING = _record({"verdict": _VERDICT, "least_bits": _BITS, "input": _TEXT})
 _PRODUCT = _record(
     {
         **dict.fromkeys(("name", "left", "right"), _TEXT),
-        "taps": _COUNT,
-        "accumulator": _REGISTER,
-        "least_bits": _BITS,
+        "taps": _or_null(_COUNT),
+        "accumulator": _or_null(_REGISTER),
+        "least_bits": _or_null(_BITS),
         "verdict": _VERDICT,
     }
 )
@@ -129,19 +131,18 @@ REPORT = _record(
         "made": _by_name(_TEXT),
         "name": _TEXT,
         "verdict": _VERDICT,
-        "layers": _by_name(_LAYER, minProperties=1),
+        "layers": _by_name(_LAYER),
     },
     {
         "accumulator": _REGISTER,
         "inputs": _or_null(_TEXT),
-        "reached": _by_name(
-            _record({"data": _DATA, "proved": _record(_ENDS)}, {"attack": _record(_ENDS)})
-        ),
+        "reached": _by_name(_REACHED),
         "zero_point": _or_null(_SUM),
         "lowering": _or_null(_TEXT),
         "lowerings": _by_name(_by_name(_LOWERING)),
         "preloads": _by_name(_or_null(_list(_SUM, 1))),
         "products": _list(_PRODUCT),
+        "untraced": _by_name(_REASON),
         "unbound": _list(_TEXT),
         "sweep": _list(_POINT),
         "comparison": _COMPARISON,

@@ -11,7 +11,7 @@ from accsim.layer import IntLayer
 from accsim.simulate import Run
 from accsim.spec import MAX_BITS, Accumulator, bits_to_hold
 
-__all__ = ["EDGES", "Ends", "Sums", "sums_of"]
+__all__ = ["EDGES", "Ends", "Sums", "gather", "sums_of"]
 
 _FINE = 8  # parts of an octave, and the numbers next to 0 that are told apart
 
@@ -100,3 +100,9 @@ def sums_of(layer: IntLayer, run: Run) -> Sums:
         np.bincount(bits, minlength=len(_POWERS) + 2),
         np.bincount(place, minlength=last + 1),
     )
+
+
+def gather(found: dict[str, Sums], name: str, layer: IntLayer, run: Run) -> None:
+    """Join those of one more run to what is found of a layer. Of the run: as `sums_of`."""
+    here = sums_of(layer, run)
+    found[name] = found[name].joined(here) if name in found else here

@@ -13,21 +13,24 @@ from accsim.simulate import Run
 from accsim.spec import Overflow
 from verification.decide import Verdict
 from verification.reading import witnesses_of
-from verification.report import (
-    Json,
+from verification.report import Json, run_json
+from verification.witness import Witness
+from verification.words import (
     how_lowered,
     kinds_of,
     percent,
+    printable,
     product_line,
     rails_line,
     registers_of,
-    run_json,
+    start_line,
 )
-from verification.witness import Witness
 
 __all__ = [
     "comparison_table",
     "lowerings_table",
+    "named",
+    "print_lines",
     "print_report",
     "reached_table",
     "run_table",
@@ -45,7 +48,7 @@ _MANY = 6  # channels or samples that are named
 def table(title: str, *columns: str) -> Table:
     """An empty table: the first column to the left, figures to the right."""
     made = Table(
-        title=escape(title),
+        title=named(title),
         box=box.SIMPLE_HEAD,
         title_justify="left",
         title_style="bold",
@@ -55,6 +58,7 @@ def table(title: str, *columns: str) -> Table:
     )
     for index, column in enumerate(columns):
         made.add_column(column, justify="right" if index else "left")
+    made.columns[0].overflow = "fold"  # names are never cut off
     return made
 
 
@@ -63,20 +67,22 @@ def print_report(console: Console, report: Json) -> None:
 
     Raises: ReportError for a witness that does not replay.
     """
-    name, layers = report["name"], report["layers"]
+    name, layers, products = report["name"], report["layers"], report.get("products", [])
     witnesses = witnesses_of(layers)
-    console.print(verdict_table(f"{name}, {registers_of(layers)}{how_lowered(report)}", layers))
+    registers = registers_of([*layers.values(), *products])
+    console.print(verdict_table(f"{name}, {registers}{how_lowered(report)}", layers))
     lines = []
     for layer, starts in (report.get("preloads") or {}).items():
         start = "no start" if starts is None else f"started from {min(starts)} to {max(starts)}"
         lines.append(f"{layer}: {start}")
-    lines += [product_line(product) for product in report.get("products", [])]
+    lines += [product_line(product) for product in products]
+    lines += [f"{node}: not traced: {why}" for node, why in report.get("untraced", {}).items()]
     if unbound := report.get("unbound"):
         lines.append(f"without a register of their own: {', '.join(unbound)}")
-    _print_lines(console, lines)
+    print_lines(console, lines)
     if reached := report.get("reached"):
         console.print(reached_table(f"{name}: how far the sums go", layers, reached))
-        _print_lines(console, [f"{name}: {rails_line(reached)}", ""])
+        print_lines(console, [f"{name}: {rails_line(reached)}", ""])
     if found := report.get("lowerings"):
         title = f"{name}: zero point {report['zero_point']} in each lowering"
         console.print(lowerings_table(title, found))
@@ -85,34 +91,45 @@ def print_report(console: Console, report: Json) -> None:
     if found := report.get("comparison"):
         title = f"{name}: {found['first']}, and {found['second']}, on the same codes"
         console.print(comparison_table(title, found["layers"]))
-    _print_lines(console, [f"{layer}: {witness}" for layer, witness in witnesses.items()])
+    starts = {layer: start_line(found) for layer, found in layers.items() if "start" in found}
+    print_lines(console, [f"{layer}: {said}" for layer, said in {**witnesses, **starts}.items()])
 
 
-def _print_lines(console: Console, lines: list[str]) -> None:
+def print_lines(console: Console, lines: list[str]) -> None:
+    """Each on a line of its own, whatever names are in it."""
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def named(name: str) -> str:
+    """A name as a cell of a table."""
+    return escape(printable(name))
 
 
 def verdict_table(title: str, layers: Json) -> Table:
     """One row per layer: what its types ask, what A2Q's bound asks, what is needed; the verdict.
 
-    "preloaded" is for registers that start where they like, "run" how many taps a register takes
-    before it must be emptied.
+    "preload" is for registers that start where they like, "run" how many taps a register takes
+    before it must be emptied. Where layers have registers of their own these are told instead.
     """
-    columns = ("types", "A2Q", "least", "preloaded", "run", "verdict")
+    registers = {name: layer["accumulator"]["bits"] for name, layer in layers.items()}
+    own = len(set(registers.values())) > 1
+    columns = ("types", "A2Q", "least", "register" if own else "preload", "run", "verdict")
     made = table(title, "layer", "taps", "input", "weight", *columns)
+    place = "" if own else " preload: from the best start;"
     made.caption = (
-        "least: bits that no input overflows; preloaded: from the best start;\n"
+        f"least: bits that no input overflows;{place}\n"
         "types, A2Q: bits that these bounds ask; run: so many taps never\n"
         "overflow an empty register"
     )
     made.columns[-1].min_width = max(len(verdict) for verdict in Verdict)  # never cut off
     for name, layer in layers.items():
-        bits = [layer[key] for key in ("data_type_bits", "l1_bits", "least_bits", "preloaded_bits")]
-        cells = [layer["taps"], layer["input"], layer["weight"], *bits, layer["fold_interval"]]
+        bits = [layer[key] for key in ("data_type_bits", "l1_bits", "least_bits")]
+        bits += [registers[name] if own else layer["preloaded_bits"], layer["fold_interval"]]
+        cells = [layer["taps"], layer["input"], layer["weight"], *bits]
         shown = ("" if cell is None else escape(str(cell)) for cell in cells)
         verdict = layer["verdict"]
-        made.add_row(escape(name), *shown, f"[{_STYLE[verdict]}]{verdict}[/]")
+        made.add_row(named(name), *shown, f"[{_STYLE[verdict]}]{verdict}[/]")
     return made
 
 
@@ -127,7 +144,7 @@ def reached_table(title: str, layers: Json, reached: Json) -> Table:
         cells = [f"{ends[kind]['bits']} ({percent(ends[kind]['of_rail'])} %)" for kind in kinds]
         data = ends["data"]
         overflowed = f"{data['overflowed_outputs']} of {data['outputs']}"
-        made.add_row(escape(name), str(layers[name]["accumulator"]["bits"]), *cells, overflowed)
+        made.add_row(named(name), str(layers[name]["accumulator"]["bits"]), *cells, overflowed)
     return made
 
 
@@ -141,7 +158,7 @@ def lowerings_table(title: str, layers: Json) -> Table:
             f"{found[name]['verdict']}[/]"
             for name in names
         ]
-        made.add_row(escape(layer), *cells)
+        made.add_row(named(layer), *cells)
     return made
 
 
@@ -169,12 +186,12 @@ def comparison_table(title: str, layers: Json) -> Table:
     made = table(title, "layer", *columns)
     for name, found in layers.items():
         step = "" if found["first_step"] < 0 else str(found["first_step"])
-        places = (_named(found[key]) for key in ("channels", "samples"))
-        made.add_row(escape(name), str(found["outputs"]), str(found["differing"]), step, *places)
+        places = (_listed(found[key]) for key in ("channels", "samples"))
+        made.add_row(named(name), str(found["outputs"]), str(found["differing"]), step, *places)
     return made
 
 
-def _named(numbers: list[int]) -> str:
+def _listed(numbers: list[int]) -> str:
     more = f", +{len(numbers) - _MANY}" if len(numbers) > _MANY else ""
     return ", ".join(map(str, numbers[:_MANY])) + more
 
@@ -202,5 +219,5 @@ def run_table(title: str, runs: Mapping[str, Run]) -> Table:
     """One row per layer: how many outputs overflowed, and the widths these data needed."""
     made = table(title, "layer", "outputs", "overflowed", "steps", "lowest", "highest", "data need")
     for name, figures in run_json(runs).items():
-        made.add_row(escape(name), *(str(value) for value in figures.values()))
+        made.add_row(named(name), *(str(value) for value in figures.values()))
     return made

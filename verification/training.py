@@ -22,8 +22,9 @@ from accsim.files import atomically
 from accsim.spec import MAX_BITS, Accumulator, Overflow
 from verification import report, tables
 from verification.decide import Report, Verdict, decide
-from verification.network import network_report, showing
+from verification.network import network_report
 from verification.page import write_page
+from verification.progress import showing
 
 if TYPE_CHECKING:
     from torch import nn

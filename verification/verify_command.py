@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,18 +10,21 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from accsim.errors import RangeError
+from accsim.errors import ModelFileError, RangeError
 from accsim.layer import IntLayer
+from accsim.network import Network
 from accsim.padding import exact_extremes
 from accsim.simulate import simulate
 from accsim.spec import Accumulator, Overflow
 from verification import report, tables
-from verification.decide import Report, decide
+from verification.decide import Verdict, decide
 from verification.lowerings import lowerings, preloaded
+from verification.model import model_report
+from verification.model_files import is_model, load_data, load_model
 from verification.options import (
     EXIT,
     AsJson,
-    Bits,
+    ExternalData,
     Layers,
     Page,
     Rule,
@@ -29,11 +33,14 @@ from verification.options import (
     each,
     load_inputs,
     load_layers,
+    only_of_models,
     print_json,
 )
 from verification.page import write_page
+from verification.progress import showing
+from verification.reading import witnesses_of
 from verification.sums import Ends, sums_of
-from verification.witness_file import is_witness, save_witness
+from verification.witness_file import file_names, is_witness, save_witness
 
 __all__ = ["verify"]
 
@@ -42,36 +49,133 @@ Layered = dict[str, IntLayer]
 
 def verify(
     layers: Layers,
-    bits: Bits,
+    bits: Annotated[int | None, typer.Option(help="Width of the register, 2 to 62.")] = None,
+    bits_from: Annotated[
+        Literal["annotations"] | None,
+        typer.Option(metavar="WHERE", help="Or each register as the model's annotations name it."),
+    ] = None,
     overflow: Rule = Overflow.WRAP,
     unsigned: Unsigned = False,
     inputs: Annotated[
         Path | None,
-        typer.Option(metavar="INPUTS", help="Tell how far these go, too: integers, as for run."),
+        typer.Option(metavar="INPUTS", help="Tell how far these go, too; they are as for run."),
     ] = None,
+    external_data: ExternalData = None,
     zero_point: Annotated[
         int | None,
         typer.Option(help="Inputs are codes with this zero point, told in all three lowerings."),
     ] = None,
     lowering: Annotated[
         Literal["subtract", "outside", "preload"] | None,
-        typer.Option(help="Which of them is verified; subtract if not given."),
+        typer.Option(metavar="WHICH", help="subtract (if not given), outside or preload."),
     ] = None,
     preload: Annotated[
         bool,
         typer.Option("--preload", help="Start each register where all its sums fit, if anywhere."),
     ] = False,
     witnesses: Annotated[
-        Path | None, typer.Option(help="Write the witness of each refuted layer to this folder.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write the witness of each refuted layer there."),
     ] = None,
     html: Page = None,
     as_json: AsJson = False,
 ) -> None:
     """Prove for every layer that no input overflows the register, or show one that does."""
-    accumulator = Accumulator(bits, overflow, signed=not unsigned)
+    model = is_model(layers)
+    _check_bits(bits, bits_from, unsigned, model)
     _check_together(zero_point, lowering, preload, unsigned, inputs, html)
+    register = None if bits is None else Accumulator(bits, overflow, signed=not unsigned)
     if html is not None:
         check_new(html, "--html", {layers, *layers.glob("*"), inputs or layers})
+    if model:
+        if zero_point is not None or preload:
+            raise typer.BadParameter(
+                "--zero-point and --preload are of layers in files: a model says itself where its"
+                " registers start"
+            )
+        network = load_model(layers, external_data)
+        registers = _registers(network, register, overflow)
+        content = _of_model(layers.name, network, registers, inputs, quiet=as_json)
+    else:
+        only_of_models({"--external-data": external_data})
+        assert register is not None  # or bits would be missing
+        content = _of_layers(layers, register, inputs, zero_point, lowering, preload, quiet=as_json)
+    if witnesses is not None:
+        _write_witnesses(witnesses, content["layers"])
+    if html is not None:
+        write_page(html, f"{layers.name}, {register or 'registers of its own'}", [content])
+    if as_json:
+        print_json(content)
+    else:
+        tables.print_report(Console(), content)
+    raise typer.Exit(EXIT[Verdict(content["verdict"])])
+
+
+def _check_bits(bits: int | None, bits_from: str | None, unsigned: bool, model: bool) -> None:
+    """Refuse more than one word about the width, and none."""
+    if bits_from is not None and not model:
+        only_of_models({"--bits-from": bits_from})
+    if bits is None and bits_from is None:
+        also = " Or '--bits-from annotations'." if model else ""
+        raise typer.TyperException(f"Missing option '--bits'.{also}")
+    if bits is not None and bits_from is not None:
+        raise typer.BadParameter("--bits-from takes the place of --bits: not both")
+    if bits_from is not None and unsigned:
+        raise typer.BadParameter(
+            "--unsigned is of --bits: annotations tell which registers have a sign"
+        )
+
+
+def _registers(
+    network: Network, register: Accumulator | None, overflow: Overflow
+) -> dict[str, Accumulator]:
+    """One register for all products, or those that the file names.
+
+    Of a product of activations of unknown length no register can be proved, and none is asked for.
+    """
+    if register is not None:
+        return dict.fromkeys([*network.layers, *network.matmuls], register)
+    known = [name for name, product in network.matmuls.items() if product.taps is not None]
+    for name in [*network.layers, *known]:
+        if name not in network.registers:
+            raise ModelFileError(
+                f"node {name!r} has no annotation of its register: accsim minimize writes them"
+            )
+    return {name: replace(own, overflow=overflow) for name, own in network.registers.items()}
+
+
+def _of_model(
+    name: str,
+    network: Network,
+    registers: dict[str, Accumulator],
+    inputs: Path | None,
+    *,
+    quiet: bool,
+) -> report.Json:
+    """The report of a model."""
+    data = None if inputs is None else load_data(inputs, network).inputs
+    with showing(Console(stderr=True), hidden=quiet) as told:
+        return model_report(
+            name,
+            network,
+            registers,
+            inputs=data,
+            digest=None if inputs is None else report.file_digest(inputs),
+            told=told,
+        )
+
+
+def _of_layers(
+    layers: Path,
+    accumulator: Accumulator,
+    inputs: Path | None,
+    zero_point: int | None,
+    lowering: str | None,
+    preload: bool,
+    *,
+    quiet: bool,
+) -> report.Json:
+    """The report of layers in files."""
     stored = load_layers(layers)
     where = None if zero_point is None else lowering or "subtract"
     lowered = {}
@@ -79,21 +183,21 @@ def verify(
         lowered = each(stored, "", lambda _, layer: lowerings(layer, zero_point), quiet=True)
     loaded = {name: lowered[name][where] if where else layer for name, layer in stored.items()}
     arrays = {} if inputs is None else load_inputs(inputs, loaded)
-    starts = {name: _started(layer, bits) for name, layer in loaded.items() if preload}
+    starts = {name: _started(layer, accumulator.bits) for name, layer in loaded.items() if preload}
     reports = each(
         loaded,
         "verifying",
         lambda name, layer: decide(starts.get(name) or layer, accumulator),
-        quiet=as_json,
+        quiet=quiet,
     )
-    content = report.sealed(
+    return report.sealed(
         {
             "name": layers.name,
             "accumulator": report.accumulator_json(accumulator),
             "verdict": str(report.overall(reports)),
             "layers": report.layers_json(loaded, reports),
             "inputs": None if inputs is None else report.file_digest(inputs),
-            "reached": _reached(loaded, arrays, accumulator, quiet=as_json),
+            "reached": _reached(loaded, arrays, accumulator, quiet=quiet),
             "zero_point": zero_point,
             "lowering": where,
             "lowerings": {
@@ -105,15 +209,6 @@ def verify(
             },
         }
     )
-    if witnesses is not None:
-        _write_witnesses(witnesses, reports)
-    if html is not None:
-        write_page(html, f"{layers.name}, {accumulator}", [content])
-    if as_json:
-        print_json(content)
-    else:
-        tables.print_report(Console(), content)
-    raise typer.Exit(EXIT[report.overall(reports)])
 
 
 def _check_together(
@@ -174,12 +269,13 @@ def _reached(
     }
 
 
-def _write_witnesses(folder: Path, reports: dict[str, Report]) -> None:
+def _write_witnesses(folder: Path, layers: report.Json) -> None:
     """A file for each refuted layer; of the others, those of an earlier call are taken away."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, found in reports.items():
-        path = folder / f"{name}.json"
-        if found.witness:
-            save_witness(found.witness, path)
+    found = witnesses_of(layers)
+    for name, file in file_names(layers).items():
+        path = folder / f"{file}.json"
+        if name in found:
+            save_witness(found[name], path)
         elif is_witness(path):
             path.unlink()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,11 @@ from accsim.spec import Accumulator, IntSpec
 from verification.json_file import accumulator_json, read_json
 from verification.witness import Witness, witness_of
 
-__all__ = ["is_witness", "load_witness", "replayed", "save_witness", "witness_json"]
+__all__ = ["file_names", "is_witness", "load_witness", "replayed", "save_witness", "witness_json"]
 
 SCHEMA = "accsim.witness/1"
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]+')  # in names of files, on any system
+_LONGEST = 200  # bytes of a name
 _CLAIMS = ("step", "register", "product", "exact", "simulated")
 
 
@@ -44,6 +49,23 @@ def save_witness(witness: Witness, path: str | os.PathLike[str]) -> None:
     """Write the witness as JSON; the file appears only when complete."""
     with atomically(Path(path)) as file:
         file.write((json.dumps(witness_json(witness)) + "\n").encode())
+
+
+def file_names(layers: Iterable[str]) -> dict[str, str]:
+    """A name for a file of each layer, without its ending: in the folder it is put in, and its own.
+
+    >>> file_names(["/fc/Gemm", "fc_Gemm", "a.b", "../x"])
+    {'/fc/Gemm': 'fc_Gemm', 'fc_Gemm': 'fc_Gemm-2', 'a.b': 'a.b', '../x': '_x'}
+    """
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for layer in layers:
+        plain = _UNSAFE.sub("_", layer.strip("/")).lstrip(".")
+        plain = plain.encode()[:_LONGEST].decode(errors="ignore") or "layer"
+        tries = chain([plain], (f"{plain}-{n}" for n in count(2)))
+        names[layer] = next(name for name in tries if name.casefold() not in taken)
+        taken.add(names[layer].casefold())
+    return names
 
 
 def load_witness(path: str | os.PathLike[str]) -> Witness:

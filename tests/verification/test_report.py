@@ -19,13 +19,12 @@ from verification.report import (
     digest,
     layer_digest,
     layers_json,
-    percent,
-    rails_line,
     sealed,
     sums_json,
 )
 from verification.sums import sums_of
 from verification.widths import widths
+from verification.words import percent, rails_line
 
 LAYERS = {
     "first <b>": IntLayer([[7, 7, -7], [1, 0, 0]], weight_spec=signed(4), input_spec=unsigned(4)),

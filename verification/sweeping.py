@@ -1,0 +1,143 @@
+"""A network in registers of many widths: what its outputs become, and how much overflows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from accsim.errors import ShapeError
+from accsim.network import Network, NetworkRun
+from accsim.spec import Accumulator, Overflow
+from verification.model import wide_register
+from verification.model_files import Data
+from verification.outputs import classes, differences, finite
+from verification.progress import Told
+from verification.report import Json
+from verification.starts import unheld_start
+from verification.tables import named, table
+
+__all__ = ["overflows_json", "overflows_table", "sweep_rows", "sweep_table"]
+
+Array = np.ndarray[Any, Any]
+_FIGURES = ("accuracy", "same", "largest", "mean")
+
+
+def sweep_rows(
+    network: Network,
+    data: Data,
+    widths: Sequence[int],
+    rules: Sequence[Overflow],
+    *,
+    batch: int | None = None,
+    told: Told = lambda *_: None,
+) -> Iterator[Json]:
+    """A row for the wide result, whose `overflow` is null; then one for each width and rule.
+
+    Each has the share of right classes if there are labels, the share of inputs whose largest
+    output is at the place of the wide result's, and how far outputs are from those of the wide
+    result. `unheld`: the layer whose bias its register cannot hold, so that nothing was run.
+
+    Raises: as `Network.run`; ShapeError for labels that are not one for each row of the output.
+    """
+    registers = [Accumulator(bits, rule) for bits in widths for rule in rules]
+    total = (1 + len(registers)) * data.samples
+
+    def run(register: Accumulator, place: int) -> NetworkRun:
+        return network.run(
+            data.inputs,
+            register,
+            batch=batch,
+            told=lambda done, _: told(str(register), place * data.samples + done, total),
+        )
+
+    register = wide_register(network)
+    wide = run(register, 0)
+    rows = len(classes(wide.outputs))
+    if data.labels is not None and rows != data.samples:
+        raise ShapeError(
+            f"labels need one row of outputs for each of {data.samples} inputs, not {rows}"
+        )
+    yield {"bits": register.bits, "overflow": None, **_figures(wide, wide, data)}
+    for place, register in enumerate(registers, 1):
+        row: Json = {"bits": register.bits, "overflow": str(register.overflow)}
+        layer = next(
+            (n for n, found in network.layers.items() if unheld_start(found, register)), None
+        )
+        if layer is None:
+            yield row | _figures(run(register, place), wide, data)
+        else:
+            yield row | dict.fromkeys(_FIGURES) | {"unheld": layer, "overflows": {}}
+
+
+def _figures(run: NetworkRun, wide: NetworkRun, data: Data) -> Json:
+    """What one row tells of the outputs and of the registers."""
+    found, apart = classes(run.outputs), differences(run.outputs, wide.outputs)
+    return {
+        "accuracy": None if data.labels is None else _share(found == data.labels),
+        "same": _share(found == classes(wide.outputs)),
+        "largest": finite(apart.max(initial=0.0)),
+        "mean": finite(apart.mean()) if apart.size else 0.0,
+        "unheld": None,
+        "overflows": overflows_json(run),
+    }
+
+
+def _share(hits: Array) -> float:
+    return float(hits.mean()) if hits.size else 0.0
+
+
+def overflows_json(run: NetworkRun) -> Json:
+    """By product: how many sums there were, in how many a step overflowed, and how many steps."""
+    return {
+        name: {
+            "outputs": sums,
+            "overflowed_outputs": run.overflowed[name],
+            "overflow_steps": run.overflows[name],
+        }
+        for name, sums in run.sums.items()
+    }
+
+
+def sweep_table(title: str, rows: Sequence[Json], labels: str | None) -> Table:
+    """One row per register: accuracy or what the outputs lose, and how many sums overflow."""
+    figures = ["accuracy %"] if labels else ["same class %", "largest", "mean"]
+    made = table(title, "register", *figures, "sums that overflow %")
+    for row in rows:
+        register = f"{row['bits']} {row['overflow'] or '(wide)'}"
+        if row["unheld"] is not None:
+            made.add_row(
+                register, *[""] * len(figures), f"cannot hold the bias of {named(row['unheld'])}"
+            )
+            continue
+        cells = (
+            [_percent(row["accuracy"])]
+            if labels
+            else [_percent(row["same"]), _number(row["largest"]), _number(row["mean"])]
+        )
+        counts = row["overflows"].values()
+        sums = sum(count["outputs"] for count in counts)
+        over = sum(count["overflowed_outputs"] for count in counts)
+        made.add_row(register, *cells, _percent(over / sums if sums else 0.0))
+    return made
+
+
+def overflows_table(title: str, rows: Sequence[Json]) -> Table:
+    """One row per product: in how many % of its sums a step overflows, by width."""
+    shown = [row for row in rows if row["unheld"] is None]
+    made = table(title, "layer", *(str(row["bits"]) for row in shown))
+    for name in shown[0]["overflows"] if shown else ():
+        counts = [row["overflows"][name] for row in shown]
+        shares = (c["overflowed_outputs"] / c["outputs"] if c["outputs"] else 0.0 for c in counts)
+        made.add_row(named(name), *map(_percent, shares))
+    return made
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4g}"

@@ -1,0 +1,93 @@
+"""What a report says in words, on a page and in a terminal alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import floor
+from typing import Any
+
+from accsim.spec import Accumulator
+
+__all__ = [
+    "how_lowered",
+    "kinds_of",
+    "percent",
+    "printable",
+    "product_line",
+    "rails_line",
+    "registers_of",
+    "start_line",
+]
+
+Json = dict[str, Any]
+
+
+def registers_of(parts: Iterable[Json]) -> str:
+    """The register of all layers and products, in words."""
+    found = {str(Accumulator(**part["accumulator"])) for part in parts if part["accumulator"]}
+    if not found:
+        return "no register"
+    return found.pop() if len(found) == 1 else "each layer in its own register"
+
+
+def kinds_of(reached: Json) -> list[str]:
+    """Of what is told how far it goes in every layer, the least far first."""
+    return [
+        kind
+        for kind in ("data", "attack", "proved")
+        if all(kind in ends for ends in reached.values())
+    ]
+
+
+def rails_line(reached: Json) -> str:
+    """In words how near to a rail data, and an attack, come in any layer."""
+    said = []
+    for kind, who in (("data", "the given inputs"), ("attack", "the attack")):
+        shares = {name: ends[kind]["of_rail"] for name, ends in reached.items() if kind in ends}
+        if shares:
+            layer = max(shares, key=lambda name: shares[name])
+            there = f"went to {percent(shares[layer])} % of a rail, in {layer or 'the network'}"
+            left = max(0, floor(100 * (1 - shares[layer])))
+            said.append(f"{who} {there if left == 0 else f'never came within {left} % of a rail'}")
+    return "; ".join(said)
+
+
+def how_lowered(report: Json) -> str:
+    """How the layers met their registers, if not as they are."""
+    if report.get("preloads"):
+        return ", preloaded where a start fits"
+    lowering = report.get("lowering")
+    return f", zero point {report['zero_point']}, {lowering}" if lowering else ""
+
+
+def product_line(product: Json) -> str:
+    """In words what is known of a product of activations."""
+    said = f"{product['name']}: a product of activations, {product['left']} and {product['right']}"
+    needed, register = product["least_bits"], product["accumulator"]
+    if needed is None or register is None:
+        unknown = "length" if needed is None else "register"
+        return f"{said}, whose {unknown} is not known: {product['verdict']}"
+    return f"{said}; their types need {needed} bits of {register['bits']}: {product['verdict']}"
+
+
+def start_line(layer: Json) -> str:
+    """In words where a layer starts that its register cannot even start at."""
+    start, register = layer["start"], Accumulator(**layer["accumulator"])
+    return (
+        f"channel {start['channel']} starts at its bias {start['value']}, outside"
+        f" [{register.min}, {register.max}]: the {register} cannot hold it"
+    )
+
+
+def percent(share: float) -> str:
+    """Without digits that say nothing; 0 is none, 100 is just all."""
+    if 0 < share < 0.01:
+        return "<1"
+    if 0.99 < share < 1:
+        return "99"
+    return ">100" if 1 < share < 1.01 else f"{100 * share:.0f}"
+
+
+def printable(text: str) -> str:
+    """A name from a file as a terminal may be given it: no control characters."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
