@@ -136,7 +136,10 @@ def overflows_table(title: str, rows: Sequence[Json]) -> Table:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
+    """To a tenth; 0 is none and 100 is all."""
+    if 0 < share < 0.0005:
+        return "<0.1"
+    return ">99.9" if 0.9995 <= share < 1 else f"{100 * share:.1f}"
 
 
 def _number(value: float | None) -> str:

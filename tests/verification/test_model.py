@@ -14,6 +14,7 @@ from verification import decide
 from verification.model import model_report, wide_register
 from verification.outputs import classes, differences, finite
 from verification.starts import decide_start, unheld_start
+from verification.sweeping import overflows_table, sweep_table
 from verification.verify_command import _registers
 from verification.witness_file import file_names
 from verification.words import printable, product_line, registers_of
@@ -166,3 +167,41 @@ def test_printable_names_are_left_alone():
     """Others lose what commands a terminal."""
     assert printable("/fcs.0/Gemm ä") == "/fcs.0/Gemm ä"
     assert printable("a\x1b[2J\nb\u202e") == "a\\x1b[2J\\nb\\u202e"
+
+
+def cells(made):
+    """Of the columns of a table, without the first."""
+    return [list(column.cells) for column in made.columns[1:]]
+
+
+def test_a_share_that_is_not_0_does_not_look_like_it():
+    """Nor one that is not all, in the tables of a sweep; what is not finite is said."""
+    count = {"outputs": 10**6, "overflowed_outputs": 1, "overflow_steps": 3}
+    row = {
+        "bits": 8,
+        "overflow": "wrap",
+        "accuracy": None,
+        "unheld": None,
+        "overflows": {"a": count},
+    }
+    for over, share in (
+        (0, "0.0"),
+        (1, "<0.1"),
+        (500, "0.1"),
+        (999_999, ">99.9"),
+        (10**6, "100.0"),
+    ):
+        count["overflowed_outputs"] = over
+        row |= {"same": over / 10**6, "largest": None, "mean": 12345.678}
+        assert cells(sweep_table("", [row], None)) == [
+            [share],
+            ["not finite"],
+            ["1.235e+04"],
+            [share],
+        ]
+        assert cells(sweep_table("", [row | {"accuracy": 0.5}], "y")) == [["50.0"], [share]]
+        assert cells(overflows_table("", [row])) == [[share]]
+    row["overflows"] = {"a": dict.fromkeys(count, 0)}
+    assert cells(sweep_table("", [row | {"accuracy": 0.5}], "y"))[-1] == ["0.0"]
+    assert cells(overflows_table("", [row])) == [["0.0"]]
+    assert cells(overflows_table("", [row | {"unheld": "a", "overflows": {}}])) == []
