@@ -68,7 +68,7 @@ def mixed(path: Path, *, layer=True) -> Path:
     nodes.append(helper.make_node("MatMul", ["c", "a" if layer else "f"], ["y"], name="late"))
     constants = {"s": SCALE, "z": np.int8(0), "w": np.eye(4, dtype=np.int8)}
     constants["f"] = np.full((4, 4), 0.3, np.float32)
-    return saved(path, nodes, {"x": [4, 4]}, {"y": [4, 4]}, constants)
+    return saved(path, nodes, {"x": ["n", "k"]}, {"y": ["n", "m"]}, constants)
 
 
 def named(path: Path, name: str) -> Path:
