@@ -38,7 +38,7 @@ _TYPES = {
     **dict.fromkeys(("output_padding", "output_shape", "value_ints"), (_INTS,)),
     **dict.fromkeys(("axis", "group", "to", "block_size", "output_dtype", "ceil_mode"), (_INT,)),
     **dict.fromkeys(("transA", "transB", "signed", "narrow", "keepdims", "opset"), (_INT,)),
-    **dict.fromkeys(("training_mode", "channels_last", "value_int"), (_INT,)),
+    **dict.fromkeys(("training_mode", "channels_last", "count_include_pad", "value_int"), (_INT,)),
     **dict.fromkeys(("alpha", "beta", "epsilon", "min", "max", "value_float"), (_FLOAT,)),
     **dict.fromkeys(("auto_pad", "rounding_mode", "mode"), (_TEXT,)),
     "value_floats": (onnx.AttributeProto.FLOATS,),

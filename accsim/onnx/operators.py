@@ -9,16 +9,11 @@ import numpy as np
 import onnx
 
 from accsim.errors import ModelFileError
-from accsim.onnx.floating import (
-    batch_normalization,
-    convolution,
-    max_pool,
-    pools_plainly,
-    relu,
-)
+from accsim.onnx.floating import batch_normalization, convolution, relu
 from accsim.onnx.graph import QONNX, Node
 from accsim.onnx.known import integer_ends
 from accsim.onnx.microsoft import MICROSOFT_OPERATORS
+from accsim.onnx.pooling import average_codes, max_pool, pools_plainly
 from accsim.onnx.quantizers import (
     Coded,
     Quantizer,
@@ -111,6 +106,7 @@ _OPERATORS: dict[tuple[str, str], Callable[[Node, Sequence[Any]], Any]] = {
     **{(domain, "QuantizeLinear"): _quantize_linear for domain in ("", MICROSOFT)},
     **{(domain, "DequantizeLinear"): dequantized for domain in ("", MICROSOFT)},
     **{(MICROSOFT, op): run for op, run in MICROSOFT_OPERATORS.items()},
+    (MICROSOFT, "QLinearAveragePool"): average_codes,
     ("", "BatchNormalization"): batch_normalization,
     ("", "Conv"): convolution,
     ("", "ConvTranspose"): convolution,
