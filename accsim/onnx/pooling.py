@@ -45,11 +45,9 @@ def average_codes(node: Node, inputs: Sequence[Any]) -> Array:
     codes, scale, zero, y_scale, y_zero = (np.asarray(one) for one in inputs[:5])
     real = (codes.astype(np.float32) - zero.astype(np.float32)) * scale
     padding = np.float32(bool(node.attributes.get("count_include_pad", 0)))
-    total: Array = np.zeros((), np.float32)
-    for part in _shifted(node, real, np.float32(0)):
-        total = total + part
+    total = sum(_shifted(node, real, np.float32(0)))
     ones = np.ones((1, 1, *codes.shape[2:]), np.float32)
-    area = sum(part for part in _shifted(node, ones, padding))
+    area = sum(_shifted(node, ones, padding))
     low, high = integer_ends(y_zero.dtype)
     y = np.rint(total / area / y_scale + y_zero.astype(np.float32))
     return np.clip(y, low, high).astype(y_zero.dtype)
