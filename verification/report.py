@@ -223,8 +223,8 @@ def _by_types(
     if taps is None or accumulator is None:
         return Verdict.UNDECIDED
     left, right = ((spec.min, spec.max) for spec in operands)
-    ends = [taps * a * b for a in left for b in right]
-    fits = bounds.fits(min(0, *ends), max(0, *ends), accumulator)
+    ends = [taps * a * b for a in left for b in right]  # 0, where sums start, is in any register
+    fits = bounds.fits(min(ends), max(ends), accumulator)
     return Verdict.PROVED if fits else Verdict.UNDECIDED
 
 

@@ -13,6 +13,7 @@ from accsim.onnx import load
 from verification import decide
 from verification.model import model_report, wide_register
 from verification.outputs import classes, differences, finite
+from verification.plot import _accuracy
 from verification.starts import decide_start, unheld_start
 from verification.sweeping import overflows_table, sweep_table
 from verification.verify_command import _registers
@@ -122,6 +123,9 @@ def test_a_register_that_cannot_start_is_refuted():
             register,
         )
     assert unheld_start(BIASED, Accumulator(8, signed=False)) == (1, -9)
+    ends = replace(BIASED, bias=np.array([7, -8, 0]))
+    assert unheld_start(ends, Accumulator(4)) is None
+    assert unheld_start(ends, Accumulator(3)) == (0, 7)
     found = decide_start(BIASED, Accumulator(4))
     assert (found.unsafe_channels, found.witness, found.wrap_exact) == ((0, 1), None, False)
     assert decide_start(BIASED, Accumulator(5)).witness.channel in (0, 1)
@@ -136,7 +140,7 @@ def test_outputs_are_compared():
     one = {"a": np.array([[1.0, 5.0], [7.0, 7.0]]), "b": np.array([250], np.uint8)}
     two = {"a": np.array([[4.0, 5.0], [7.0, 6.0]]), "b": np.array([3], np.uint8)}
     assert classes(one).tolist() == [1, 0]
-    assert differences(one, two).tolist() == [3, 0, 0, 1, 247]
+    assert differences(one, two).tolist() == differences(two, one).tolist() == [3, 0, 0, 1, 247]
     odd = {"a": np.array([np.inf, np.nan, -np.inf, 1.0, np.inf])}
     other = {"a": np.array([np.inf, np.nan, np.inf, np.nan, 1.0])}
     found = differences(odd, other)
@@ -205,3 +209,12 @@ def test_a_share_that_is_not_0_does_not_look_like_it():
     assert cells(sweep_table("", [row | {"accuracy": 0.5}], "y"))[-1] == ["0.0"]
     assert cells(overflows_table("", [row])) == [["0.0"]]
     assert cells(overflows_table("", [row | {"unheld": "a", "overflows": {}}])) == []
+
+
+def test_a_plot_names_what_it_draws():
+    """A rule that was not run is not in its legend."""
+    rows = [{"bits": bits, "overflow": "saturate", "same": 0.5} for bits in (8, 9)]
+    axes = _accuracy({"net": rows}, "same", "same class").axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["saturate, net"]
+    assert axes.get_ylabel() == "same class (%)"
+    assert axes.lines[0].get_ydata().tolist() == [50, 50]
