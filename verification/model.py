@@ -10,7 +10,7 @@ import numpy as np
 
 from accsim._check import IntArray
 from accsim.bounds import bits_per_channel
-from accsim.errors import AccsimError, ModelFileError
+from accsim.errors import ModelFileError, SpecError
 from accsim.layer import IntLayer
 from accsim.network import Network
 from accsim.padding import exact_extremes
@@ -61,10 +61,13 @@ def model_report(
     and with a node that could not be traced nothing is proved of the network. `inputs` of the
     network, of which `digest` is told, show how far they go in wide registers.
 
-    Raises: ModelFileError for a network that multiplies no matrices; as `Network.run`.
+    Raises: ModelFileError for a network that multiplies no matrices, SpecError for a layer without
+    a register; as `Network.run`.
     """
     if not (network.layers or network.matmuls or network.untraced):
         raise ModelFileError(f"{name} multiplies no matrices: there is nothing to verify")
+    if missing := [layer for layer in network.layers if layer not in registers]:
+        raise SpecError(f"registers must have one for each layer, and lack {', '.join(missing)}")
     reports = _decided(network, registers, told)
     products = [
         product_json(node, (found.left, found.right), found.taps, registers.get(node))
@@ -90,10 +93,7 @@ def _decided(network: Network, registers: Registers, told: Told) -> dict[str, Re
     reports: dict[str, Report] = {}
     for name, layer in network.layers.items():
         told("verifying", len(reports), len(network.layers))
-        try:
-            reports[name] = decide_start(layer, registers[name])
-        except AccsimError as error:
-            raise type(error)(f"{name}: {error}") from None
+        reports[name] = decide_start(layer, registers[name])
     return reports
 
 

@@ -7,7 +7,7 @@ import pytest
 from model_cases import MLP, mixed, named
 
 from accsim import Accumulator, IntLayer, IntSpec, between, signed, simulate, unsigned
-from accsim.errors import ModelFileError
+from accsim.errors import ModelFileError, SpecError
 from accsim.network import MatMul
 from accsim.onnx import load
 from verification import decide
@@ -67,6 +67,15 @@ def test_what_is_not_known_of_a_product_is_said():
             f"m: a product of activations, INT4 and UINT4, whose {unknown} is not known: undecided"
         )
     assert registers_of(told["products"]) == "no register"
+
+
+def test_every_layer_needs_a_register():
+    """Those that lack one are named."""
+    registers = {"/fcs.1/Gemm": Accumulator(12)}
+    with pytest.raises(SpecError) as caught:
+        model_report("net", load(MLP), registers)
+    text = "registers must have one for each layer, and lack /fcs.0/Gemm, /fcs.2/Gemm"
+    assert str(caught.value) == text
 
 
 def test_annotations_are_asked_of_products_of_known_length():
