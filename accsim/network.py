@@ -10,7 +10,7 @@ import numpy as np
 
 from accsim._check import IntArray, integer, integer_array
 from accsim.bounds import bits_per_channel, data_type_bits
-from accsim.errors import AccsimError, DtypeError, ShapeError, SpecError
+from accsim.errors import AccsimError, DtypeError, RangeError, ShapeError, SpecError
 from accsim.layer import IntLayer
 from accsim.padding import exact_extremes
 from accsim.simulate import Run, simulate
@@ -120,22 +120,19 @@ class Network:
                     counts[name] += _counted(run)
                     results.append(run.output)
             except AccsimError as error:
-                raise type(error)(f"{name}: {error}") from None
+                shown = name if name.isprintable() else repr(name)
+                raise type(error)(f"{shown}: {error}") from None
             return results[0] if isinstance(what, IntLayer) else _stacked(results, *operands)
 
         parts: dict[str, list[Array]] = {name: [] for name in self.outputs}
         total, step = self._step(arrays, batch)
         for start in range(0, total, step):
-            part = arrays
-            if step < total:
-                part = {name: array[start : start + step] for name, array in arrays.items()}
+            end = start + step
+            part = arrays if step >= total else {n: a[start:end] for n, a in arrays.items()}
             for name, array in self.evaluate(part, multiply).items():
                 parts[name].append(array)
-            told(min(start + step, total), total)
-        outputs = {
-            name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-            for name, arrays in parts.items()
-        }
+            told(min(end, total), total)
+        outputs = {name: _joined(name, found, step) for name, found in parts.items()}
         figures = ({name: int(count[kind]) for name, count in counts.items()} for kind in range(3))
         return NetworkRun(outputs, *figures)
 
@@ -172,20 +169,26 @@ class Network:
 
     def _step(self, arrays: Mapping[str, Array], batch: int | None) -> tuple[int, int]:
         """How many inputs there are, and how many are run at a time."""
-        sizes = {array.shape[0] if array.ndim else 1 for array in arrays.values()}
-        if len(sizes) != 1:
-            return 1, 1
-        total = max(sizes.pop(), 1)
-        said = {one.shape[0] for one in self.inputs.values() if one.shape}
-        fixed = next((size for size in said if isinstance(size, int)), None)
-        if fixed:
-            if total % fixed:
-                raise ShapeError(
-                    f"inputs must be a multiple of {fixed}, as the file says, not {total}"
-                )
-            return total, fixed
         if batch is not None:
-            return total, integer(batch, "batch", 1, 2**31)
+            integer(batch, "batch", 1, 2**31)
+        sizes = {name: array.shape[0] if array.ndim else 1 for name, array in arrays.items()}
+        said = {name: one.shape[0] if one.shape else None for name, one in self.inputs.items()}
+        fixed = {size for size in said.values() if isinstance(size, int)}
+        if len({*sizes.values()}) != 1 or len(fixed) > 1:  # what comes first is no batch
+            for name, size in said.items():
+                if isinstance(size, int) and size != sizes[name]:
+                    raise ShapeError(f"input {name!r} must be {size} at a time, not {sizes[name]}")
+            return 1, 1
+        total = next(iter(sizes.values()))
+        for size in fixed:
+            if total % max(size, 1) or (total == 0) != (size == 0):
+                raise ShapeError(
+                    f"inputs must be a multiple of {size}, as the file says, not {total}"
+                )
+        if not total:
+            return 1, 1
+        if fixed or batch is not None:
+            return total, next(iter(fixed), batch or total)
         return total, _MANY if self.rows_apart else total
 
 
@@ -195,7 +198,13 @@ def _array(name: str, given: object, described: NetworkInput) -> Array:
     if dtype is not None and dtype.kind in "iu":
         array = integer_array(given, f"input {name!r}")
         limits = np.iinfo(dtype)
-        IntSpec(int(limits.min), int(limits.max)).check(array, f"input {name!r}")
+        if limits.bits < 64:
+            IntSpec(int(limits.min), int(limits.max)).check(array, f"input {name!r}")
+        elif not limits.min <= int(array.min(initial=0)) <= int(array.max(initial=0)) <= limits.max:
+            raise RangeError(f"input {name!r} must lie from {limits.min} to {limits.max}")
+    elif dtype is not None and dtype.kind == "b":
+        if array.dtype.kind != "b":
+            raise DtypeError(f"input {name!r} must be of bool, not {array.dtype}")
     elif array.dtype.kind not in "iuf":
         raise DtypeError(f"input {name!r} must be numbers, not {array.dtype}")
     shape = described.shape
@@ -210,6 +219,17 @@ def _array(name: str, given: object, described: NetworkInput) -> Array:
         told = ", ".join("?" if size is None else str(size) for size in shape or ())
         raise ShapeError(f"input {name!r} must be of shape ({told}), not {array.shape}")
     return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def _joined(name: str, parts: list[Array], step: int) -> Array:
+    """An output of all parts, one after another."""
+    if len(parts) == 1:
+        return parts[0]
+    if any(part.ndim == 0 for part in parts):
+        raise ShapeError(
+            f"output {name!r} is one number for all inputs: give at most {step} at a time"
+        )
+    return np.concatenate(parts)
 
 
 def least_registers(network: Network) -> dict[str, Accumulator]:

@@ -51,7 +51,7 @@ def dense(node: Node, shape: Sequence[int]) -> Form:
 
     def inputs(x: Array, _: int) -> Array:
         x = x.T if node.attributes.get("transA", 0) else x
-        return x.reshape((1,) * (len(shape) - x.ndim) + x.shape)  # as numpy broadcasts
+        return x.reshape((1,) * (len(shape) - max(x.ndim, 2)) + x.shape)  # as numpy broadcasts
 
     def weight(w: Array) -> Array:
         matrix = w.reshape(w.shape[-2:])
@@ -61,26 +61,27 @@ def dense(node: Node, shape: Sequence[int]) -> Form:
 
 
 def dense_left(node: Node, shape: Sequence[int]) -> Form:
-    """A constant (M, K) times x (..., K, N): the product of both transposed, transposed."""
+    """A constant (M, K) times x, (..., K, N) or (K,): the product of both turned, turned back."""
     if node.op == "Gemm" or len(shape) != 2:
         raise ModelFileError("its constant side is the left one, and not a plain matrix")
 
     def turned(x: Array) -> Array:
-        if x.ndim < 2:
-            raise ModelFileError("what a constant multiplies must be a matrix")
-        return np.swapaxes(x, -1, -2)
+        return x if x.ndim < 2 else np.swapaxes(x, -1, -2)
 
     return Form(_same, lambda x, _: turned(x), turned, axis=-2)
 
 
-def conv(node: Node, shape: Sequence[int]) -> Form:
-    """A convolution of one or two dimensions; unequal padding becomes codes among the inputs."""
+def conv(node: Node, shape: Sequence[int], *, mixed: bool = False) -> Form:
+    """A convolution of one or two dimensions; unequal padding becomes codes among the inputs.
+
+    `mixed`: so does all padding, as that by a zero point that is computed must.
+    """
     flat = _flat(node, shape)
     strides, dilations = (_sizes(node, name, 1, flat) for name in ("strides", "dilations"))
     spread = [d * (k - 1) for d, k in zip(dilations, _kernel(shape, flat), strict=True)]
     pads = _pads(node, flat, strides, spread)
     geometry = {"stride": strides, "dilation": dilations, "groups": _groups(node)}
-    even = pads is not None and pads[:2] == pads[2:]
+    even = pads is not None and pads[:2] == pads[2:] and not (mixed and any(pads))
     if even and pads is not None:
         geometry["padding"] = pads[:2]
 

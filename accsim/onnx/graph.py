@@ -15,7 +15,7 @@ import onnx
 
 from accsim.errors import ModelFileError
 from accsim.network import NetworkInput
-from accsim.onnx.reading import array_of, shown
+from accsim.onnx.reading import array_of, first_line, shown
 
 __all__ = ["KEY", "QONNX", "Graph", "Node", "graph_of"]
 
@@ -150,12 +150,51 @@ def _nodes(graph: onnx.GraphProto, opsets: Mapping[str, int], folder: Path | Non
                 f"node {shown(name)} ({proto.op_type}) is of the domain {shown(domain)}, which"
                 " opset_import does not list"
             )
+        _check_node(proto, name, domain, opsets[domain])
         attributes = {
             attribute.name: _attribute(attribute, name, folder) for attribute in proto.attribute
         }
         ends = tuple(proto.input), tuple(proto.output)
         nodes.append(Node(name, proto.op_type, domain, opsets[domain], *ends, attributes, proto))
     return nodes
+
+
+def _check_node(proto: onnx.NodeProto, name: str, domain: str, version: int) -> None:
+    """Raise ModelFileError unless inputs and attributes are those of the operator, if known."""
+    op = proto.op_type
+    if not op.isprintable() or not 0 < len(op) <= 100:
+        raise ModelFileError(f"node {shown(name)} must name an operator, not {shown(op)}")
+    for attribute in proto.attribute:
+        if attribute.type == onnx.AttributeProto.TENSOR and not attribute.HasField("t"):
+            raise ModelFileError(
+                f"attribute {shown(attribute.name)} of node {shown(name)} holds no tensor"
+            )
+    if domain == "" and onnx.defs.has(op, domain):
+        context = onnx.checker.C.CheckerContext()
+        context.ir_version = onnx.IR_VERSION
+        context.opset_imports = {proto.domain: version, domain: version}
+        try:
+            onnx.checker.check_node(_light(proto), context)
+        except onnx.checker.ValidationError as error:
+            raise ModelFileError(
+                f"node {shown(name)} ({op}) is not as it is defined: {first_line(error)}"
+            ) from None
+
+
+def _light(proto: onnx.NodeProto) -> onnx.NodeProto:
+    """The node without the numbers of its tensors, which are checked where they are read."""
+    if not any(attribute.HasField("t") for attribute in proto.attribute):
+        return proto
+    light = onnx.NodeProto(op_type=proto.op_type, domain=proto.domain)
+    light.input.extend(proto.input)
+    light.output.extend(proto.output)
+    for attribute in proto.attribute:
+        if attribute.HasField("t"):
+            tensor = onnx.TensorProto(dims=[0], data_type=onnx.TensorProto.FLOAT)
+            light.attribute.add(name=attribute.name, type=attribute.type, t=tensor)
+        else:
+            light.attribute.append(attribute)
+    return light
 
 
 def _names(graph: onnx.GraphProto) -> list[str]:

@@ -61,6 +61,8 @@ def constant(array: Array) -> Known:
     if array.size == 0 or array.dtype.kind in "bcOSU":
         return Known(constant=array, why="it is no array of numbers")
     if array.dtype.name.lstrip("u").startswith("int"):
+        if array.dtype.itemsize == 8 and int(np.abs(array // 2).max()) >= 2**60:
+            return Known(constant=array, why="it has numbers that no register holds")
         codes = array.astype(np.int64)
         ends = int(codes.min()), int(codes.max())
         ends = integer_ends(array.dtype) if array.dtype.itemsize < 4 else ends

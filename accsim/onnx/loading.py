@@ -17,7 +17,7 @@ from accsim.onnx.graph import Graph, Node, graph_of
 from accsim.onnx.known import Known
 from accsim.onnx.products import Product, multiplies, product
 from accsim.onnx.quantizers import floats
-from accsim.onnx.reading import read_model
+from accsim.onnx.reading import first_line, read_model
 from accsim.onnx.trace import trace
 from accsim.spec import MAX_BITS, Accumulator
 
@@ -51,6 +51,8 @@ def network_of(graph: Graph) -> Network:
             products[node.name] = product(node, [known[n] if n else None for n in node.inputs])
         except AccsimError as error:
             untraced[node.name] = str(error)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            untraced[node.name] = f"it is not as {node.op} is defined: {first_line(error)}"
     layers = {n: p.what for n, p in products.items() if isinstance(p.what, IntLayer)}
     matmuls = {n: p.what for n, p in products.items() if isinstance(p.what, MatMul)}
     return Network(
@@ -80,7 +82,15 @@ def _rows_apart(graph: Graph) -> bool:
     ends = [*graph.inputs.values(), *graph.outputs.values()]
     first = {end.shape[0] if end.shape else None for end in ends}
     shared = len(first) == 1 and all(isinstance(size, str) for size in first)
-    return shared and not any(node.op.startswith("DynamicQuantize") for node in graph.nodes)
+    return shared and not any(_joins_rows(node, graph) for node in graph.nodes)
+
+
+def _joins_rows(node: Node, graph: Graph) -> bool:
+    """Whether a node makes one number of a whole batch, as far as the file shows it."""
+    if not node.op.startswith("Reduce"):
+        return node.op.startswith("DynamicQuantize")
+    axes = node.attributes.get("axes", graph.constants.get(node.input(1), ()))
+    return not len(axes) or 0 in np.asarray(axes)
 
 
 def _evaluator(graph: Graph, known: Mapping[str, Known], products: Mapping[str, Product]) -> Any:
@@ -111,14 +121,14 @@ def _evaluator(graph: Graph, known: Mapping[str, Known], products: Mapping[str, 
 def _product(node: Node, found: Product, given: list[Any], multiply: Multiply) -> Array:
     try:
         operands = found.operands(given)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, IndexError, MemoryError) as error:
         kind = type(error) if isinstance(error, AccsimError) else ModelFileError
         raise kind(f"node {node.name!r} ({node.op}): {error}") from None
     sums = multiply(node.name, operands)
     others = [None if v is None else v if i == 0 else floats(v) for i, v in enumerate(given)]
     try:
         return found.result(sums, others)
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, IndexError, MemoryError) as error:
         raise ModelFileError(
             f"node {node.name!r} ({node.op}) cannot be computed: {error}"
         ) from None

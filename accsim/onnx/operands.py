@@ -72,9 +72,10 @@ def weights(name: str, fact: Known, zero: Known | None, axis: int) -> Weights:
             raise ModelFileError(f"the zero point of its weights {shown(name)} is not constant")
         if zero.constant.any():
             offset = zero.constant.astype(np.int64)
-            if offset.size not in (1, codes.shape[axis]):
+            moved = along(offset, axis, codes.ndim)
+            if offset.size > 1 and offset.size != codes.shape[axis]:
                 raise ModelFileError(f"its weights {shown(name)} have {offset.size} zero points")
-            codes = codes.astype(np.int64) - along(offset, axis, codes.ndim)
+            codes = codes.astype(np.int64) - moved
             low, high = low - int(offset.max()), high - int(offset.min())
     return Weights(codes, IntSpec(low, high), fact.grid.scale)
 
@@ -87,6 +88,8 @@ def operand(name: str, fact: Known, zero: Known | None) -> Operand:
     grid = fact.grid
     if grid is None:
         raise ModelFileError(f"its input {shown(name)} is not quantized: {_why(fact)}")
+    if grid.axis is None and grid.scale.size > 1:  # of a constant
+        raise ModelFileError("its input has different scales within one sum")
     late = zero is not None and zero.constant is None
     offset = 0
     if zero is not None and zero.constant is not None and zero.constant.any():

@@ -66,8 +66,11 @@ def _code_type(node: Node, inputs: Sequence[Array]) -> np.dtype[Any]:
     return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element))
 
 
-def dequantized(node: Node, inputs: Sequence[Any]) -> Coded:
-    """The numbers that DequantizeLinear gives: codes less their zero point, times a scale."""
+def dequantized(node: Node, inputs: Sequence[Any]) -> Any:
+    """The numbers that DequantizeLinear gives: codes less their zero point, times a scale.
+
+    Of a scale that is not float32, floats of its type.
+    """
     codes, scale = np.asarray(inputs[0]), np.asarray(inputs[1])
     integer_ends(codes.dtype)
     if node.attributes.get("block_size", 0):
@@ -80,7 +83,8 @@ def dequantized(node: Node, inputs: Sequence[Any]) -> Coded:
         less = less - along(zero, axis, codes.ndim).astype(wide)
     elif codes.dtype == np.int8:
         less = codes
-    return Coded(less, along(scale, axis, codes.ndim).astype(np.float32))
+    made = Coded(less, along(scale, axis, codes.ndim).astype(np.float32))
+    return made if scale.dtype == np.float32 else made.floats().astype(scale.dtype)
 
 
 def _quantize(node: Node, inputs: Sequence[Any]) -> Coded:

@@ -13,15 +13,18 @@ from accsim.errors import ModelFileError
 from accsim.layer import IntLayer
 from accsim.network import MatMul
 from accsim.onnx.forms import Form, conv, conv_transposed, dense, dense_left
-from accsim.onnx.graph import Node
+from accsim.onnx.graph import QONNX, Node
 from accsim.onnx.known import Known
+from accsim.onnx.microsoft import MICROSOFT_OPERATORS
 from accsim.onnx.operands import Operand, Weights, operand, weights
 from accsim.onnx.operators import MICROSOFT
+from accsim.onnx.quantizers import dimensions
 from accsim.onnx.results import (
     Result,
     dequantized,
     integers_out,
     less_zero_point,
+    only,
     requantized,
     scaled,
 )
@@ -79,15 +82,23 @@ _OTHERS = {
     ("", op): f"{op} is no product of one matrix of constant integers"
     for op in ("Einsum", "RNN", "GRU", "LSTM", "DeformConv", "Attention", "Det", "STFT", "DFT")
 }
-_KNOWN_DOMAINS = ("", "qonnx.custom_op.general", MICROSOFT, "ai.onnx.ml")
-_MICROSOFT_FLOAT = ("QLinear", "Quantize", "Dequantize")
+_OTHERS |= {
+    (domain, op): f"{op} is no product of one matrix of constant integers"
+    for domain, ops in (
+        (QONNX, ["XnorPopcountMatMul"]),
+        ("ai.onnx.ml", ["LinearClassifier", "LinearRegressor", "SVMClassifier", "SVMRegressor"]),
+    )
+    for op in ops
+}
+_KNOWN_DOMAINS = ("", QONNX, MICROSOFT, "ai.onnx.ml")
+_NO_PRODUCTS = {"QuantizeLinear", "DequantizeLinear", "QLinearAveragePool", *MICROSOFT_OPERATORS}
 
 
 def multiplies(node: Node) -> bool:
     """Whether a node multiplies matrices, or may: of foreign operators nothing is known."""
     kind = (node.domain, node.op)
     foreign = node.domain not in _KNOWN_DOMAINS
-    unknown = node.domain == MICROSOFT and not node.op.startswith(_MICROSOFT_FLOAT)
+    unknown = node.domain == MICROSOFT and node.op not in _NO_PRODUCTS
     return kind in _PLACES or kind in _OTHERS or foreign or unknown
 
 
@@ -113,6 +124,7 @@ def product(node: Node, known: Sequence[Known | None]) -> Product:
             w=places.x,
             x_zero=places.w_zero,
             w_zero=places.x_zero,
+            scales=(*places.scales[1::-1], *places.scales[2:]),
             form=dense_left,
         )
     elif w.constant is None and x.constant is None and dense_node:
@@ -131,7 +143,10 @@ def _layer(node: Node, places: Places, known: Sequence[Known | None]) -> Product
     axis = -1 if by_column else 0
     constant = weights(node.input(places.w), w, w_zero, axis)
     came = operand(node.input(places.x), _at(known, places.x), _at(known, places.x_zero))
-    form = places.form(node, constant.codes.shape)
+    if came.late and places.form is conv:
+        form = conv(node, constant.codes.shape, mixed=True)
+    else:
+        form = places.form(node, constant.codes.shape)
     arranged = form.weight(constant.codes)
     scale = _scale(came, constant, form, len(arranged)) if not places.scales else None
     start = _start(node, places, known, scale, len(arranged))
@@ -151,7 +166,7 @@ def _layer(node: Node, places: Places, known: Sequence[Known | None]) -> Product
         result = less_zero_point(result, sums, places.x_zero, form.axis)
 
     def operands(inputs: Inputs) -> tuple[IntArray, ...]:
-        code = int(np.asarray(inputs[places.x_zero]).reshape(-1)[0]) if came.late else 0  # type: ignore[index]
+        code = int(only(inputs[places.x_zero], "zero point")) if came.late else 0  # type: ignore[index]
         return (form.inputs(came.codes(inputs[places.x]), code),)
 
     return Product(layer, operands, lambda sums, inputs: result(form.sums(sums), inputs))
@@ -231,15 +246,16 @@ def _matmul(node: Node, places: Places, known: Sequence[Known | None]) -> Produc
     turned = [bool(node.attributes.get(name, 0)) for name in ("transA", "transB")]
 
     def operands(inputs: Inputs) -> tuple[IntArray, ...]:
-        codes = []
+        codes: list[IntArray] = []
         for side, place, zero, turn in zip(
             sides, (places.x, places.w), (places.x_zero, places.w_zero), turned, strict=True
         ):
             found = side.codes(inputs[place])
             if side.late:
-                found = found.astype(np.int64) - np.asarray(inputs[zero]).astype(np.int64)  # type: ignore[index]
-            if found.ndim < 2:
-                raise ModelFileError("both sides of a product of activations must be matrices")
+                offset = only(inputs[zero], "zero point")  # type: ignore[index]
+                found = found.astype(np.int64) - np.int64(offset)
+            if found.ndim == 1:  # a row on the left, a column on the right
+                found = found[:, None] if codes else found[None]
             codes.append(found.swapaxes(-1, -2) if turn else found)
         return codes[0], codes[1]
 
@@ -249,7 +265,13 @@ def _matmul(node: Node, places: Places, known: Sequence[Known | None]) -> Produc
         _length(_at(known, places.w), turned[1], -2),
     )
     said = next((length for length in taps if length is not None), None)
-    return Product(MatMul(_reach(sides[0]), _reach(sides[1]), said), operands, result)
+
+    def shaped(sums: IntArray, inputs: Inputs) -> Array:
+        row, column = (dimensions(inputs[place]) == 1 for place in (places.x, places.w))
+        sums = sums[..., 0] if column else sums
+        return result(sums[..., 0] if row and column else sums[..., 0, :] if row else sums, inputs)
+
+    return Product(MatMul(_reach(sides[0]), _reach(sides[1]), said), operands, shaped)
 
 
 def _side(node: Node, known: Sequence[Known | None], place: int, zero: int | None) -> Operand:

@@ -18,6 +18,7 @@ __all__ = [
     "Coded",
     "Quantizer",
     "along",
+    "dimensions",
     "floats",
     "onnx_quantizer",
     "qonnx_quantizer",
@@ -75,6 +76,11 @@ class Coded:
 def floats(value: Any) -> Array:
     """A value as an array of the type that its graph declares."""
     return value.floats() if isinstance(value, Coded) else np.asarray(value)
+
+
+def dimensions(value: Any) -> int:
+    """How many dimensions a value has."""
+    return value.codes.ndim if isinstance(value, Coded) else int(np.ndim(value))
 
 
 def along(array: Array, axis: int, ndim: int) -> Array:
@@ -187,7 +193,7 @@ class Truncation:
         return Coded((y - self.after).astype(np.int64), self.scale)
 
     def ends(self, low: float, high: float) -> tuple[int, int]:
-        """The range of codes of real numbers in [low, high], if it is finite."""
+        """The range of codes of real numbers in [low, high]. Raises: ModelFileError if infinite."""
         one, other = (
             _ROUNDINGS[self.rounding](
                 np.clip(np.rint(end / self.scale_in + self.before) / self.step, self.low, self.high)
@@ -195,6 +201,8 @@ class Truncation:
             - self.after
             for end in (np.float32(low), np.float32(high))
         )
+        if not (np.isfinite(one).all() and np.isfinite(other).all()):
+            raise ModelFileError("it truncates numbers whose range is not known")
         return int(np.min(one)), int(np.max(other))
 
 

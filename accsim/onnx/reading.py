@@ -6,6 +6,8 @@ Sizes are compared with limits and with the bytes that are there before anything
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -37,21 +39,22 @@ def read_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     Raises: ModelFileError for anything else.
     """
     path = Path(path)
+    name = path.name if path.name.isprintable() else repr(path.name)
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > MAX_BYTES:
-                raise ModelFileError(f"{path.name} must have at most {MAX_BYTES} bytes, not {size}")
+                raise ModelFileError(f"{name} must have at most {MAX_BYTES} bytes, not {size}")
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ModelFileError(f"{path.name} cannot be read: {error.strerror}") from None
+        raise ModelFileError(f"{name} cannot be read: {error.strerror}") from None
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
     except (DecodeError, RecursionError, UnicodeError):
-        raise ModelFileError(f"{path.name} is not an ONNX model") from None
+        raise ModelFileError(f"{name} is not an ONNX model") from None
     if not model.HasField("graph") or not model.graph.node:
-        raise ModelFileError(f"{path.name} must hold a graph with nodes")
+        raise ModelFileError(f"{name} must hold a graph with nodes")
     _check(model)
     return model
 
@@ -112,6 +115,11 @@ def _check(model: onnx.ModelProto) -> None:
     if graph.sparse_initializer:
         raise ModelFileError("the graph must be without sparse initializers")
     _check_texts(graph)
+    outside = sum(_claimed(tensor) for tensor in _tensors(graph))
+    if outside > MAX_BYTES:
+        raise ModelFileError(
+            f"the model must keep at most {MAX_BYTES} bytes in other files, not {outside}"
+        )
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.type in _REFUSED or attribute.HasField("g") or attribute.graphs:
@@ -138,6 +146,19 @@ def _check_texts(graph: onnx.GraphProto) -> None:
         raise ModelFileError("the graph has a value with a name that is no text")
 
 
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
+
+
+def _claimed(tensor: onnx.TensorProto) -> int:
+    """At least how many bytes a tensor claims of another file."""
+    if tensor.data_location != onnx.TensorProto.EXTERNAL or min(tensor.dims, default=0) < 0:
+        return 0
+    return int(prod(tensor.dims)) // 4
+
+
 def _bytes_of(tensor: onnx.TensorProto, dtype: np.dtype[Any]) -> int:
     bits = _SMALL.get(tensor.data_type, 8 * dtype.itemsize)
     return -(-int(prod(tensor.dims)) * bits // 8)
@@ -145,7 +166,8 @@ def _bytes_of(tensor: onnx.TensorProto, dtype: np.dtype[Any]) -> int:
 
 _SMALL: dict[int, int] = {
     getattr(onnx.TensorProto, name): bits
-    for name, bits in (("INT4", 4), ("UINT4", 4), ("INT2", 2), ("UINT2", 2))
+    for bits, names in ((2, ("INT2", "UINT2")), (4, ("INT4", "UINT4", "FLOAT4E2M1")))
+    for name in names
     if hasattr(onnx.TensorProto, name)
 }
 
@@ -164,11 +186,10 @@ def _from_outside(
             " (external_data)"
         )
     offset, length = (_count(entries, key, where) for key in ("offset", "length"))
-    data = _contained(folder, location, where)
-    if length not in (None, claimed) or (offset or 0) + claimed > len(data):
-        raise ModelFileError(f"{where} claims more or less than {shown(location)} has for it")
+    if length not in (None, claimed):
+        raise ModelFileError(f"{where} must have length {claimed}, not {length}")
     whole = onnx.TensorProto(dims=tensor.dims, data_type=tensor.data_type)
-    whole.raw_data = data[offset or 0 : (offset or 0) + claimed]
+    whole.raw_data = _contained(folder, location, where, offset or 0, claimed)
     return whole
 
 
@@ -182,8 +203,8 @@ def _count(entries: dict[str, str], key: str, where: str) -> int | None:
     return int(text)
 
 
-def _contained(folder: Path, location: str, where: str) -> bytes:
-    """The bytes of a regular file inside `folder`, reached by no link and no way up."""
+def _contained(folder: Path, location: str, where: str, offset: int, count: int) -> bytes:
+    """Bytes of a regular file inside `folder`, reached by no link and no way up."""
     parts = Path(location).parts
     if not location or "\0" in location or Path(location).is_absolute() or ".." in parts:
         raise ModelFileError(
@@ -195,19 +216,26 @@ def _contained(folder: Path, location: str, where: str) -> bytes:
         if path.is_symlink():
             raise ModelFileError(f"{where} must not be reached by a link: {shown(location)}")
     try:
+        if not path.is_file() and path.exists():  # opening a pipe would wait
+            raise ModelFileError(f"{where} must lie in a plain file of one name: {shown(location)}")
         with path.open("rb") as file:
             found = os.fstat(file.fileno())
-            if found.st_nlink != 1 or not path.is_file():
+            if found.st_nlink != 1 or not stat.S_ISREG(found.st_mode):
                 raise ModelFileError(
                     f"{where} must lie in a plain file of one name: {shown(location)}"
                 )
-            if found.st_size > MAX_BYTES:
-                raise ModelFileError(f"{shown(location)} must have at most {MAX_BYTES} bytes")
-            return file.read()
+            if offset + count > found.st_size:
+                raise ModelFileError(
+                    f"{where} claims bytes {offset} to {offset + count} of {shown(location)},"
+                    f" which has {found.st_size}"
+                )
+            file.seek(offset)
+            return file.read(count)
     except OSError as error:
         raise ModelFileError(f"{shown(location)} cannot be read: {error.strerror}") from None
 
 
 def first_line(error: Exception) -> str:
-    """What another package says, in short."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """What another package says, in short, and without control characters."""
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in said)

@@ -8,10 +8,19 @@ from typing import Any
 import numpy as np
 
 from accsim._check import IntArray
+from accsim.errors import ModelFileError
 from accsim.onnx.known import integer_ends
 from accsim.onnx.quantizers import along
 
-__all__ = ["Result", "dequantized", "integers_out", "less_zero_point", "requantized", "scaled"]
+__all__ = [
+    "Result",
+    "dequantized",
+    "integers_out",
+    "less_zero_point",
+    "only",
+    "requantized",
+    "scaled",
+]
 
 Array = np.ndarray[Any, Any]
 Result = Callable[[IntArray, Sequence[Any]], Array]  # sums and a node's inputs to its output
@@ -23,7 +32,7 @@ def dequantized(scale: Array, axis: int, bias: int | None, beta: float = 1.0) ->
 
     def result(sums: IntArray, inputs: Sequence[Any]) -> Array:
         y = sums.astype(np.float32)
-        y *= along(factor, axis, y.ndim)
+        y = y * _at(factor, axis, y.ndim)
         added = _given(inputs, bias)
         if added is None:
             return y
@@ -42,8 +51,8 @@ def scaled(scales: tuple[int, int], axis: int, bias: int | None) -> Result:
     """Sums times two scales, the node's inputs at these places, plus a float bias."""
 
     def result(sums: IntArray, inputs: Sequence[Any]) -> Array:
-        one, other = (np.asarray(inputs[place]) for place in scales)
-        y = sums.astype(np.float32) * along(one * other, axis, sums.ndim)
+        one, other = only(inputs[scales[0]], "scale of its input"), np.asarray(inputs[scales[1]])
+        y = sums.astype(np.float32) * _at(one * other, axis, sums.ndim)
         added = _given(inputs, bias)
         return y if added is None else y + added
 
@@ -62,15 +71,16 @@ def requantized(
 
     def result(sums: IntArray, inputs: Sequence[Any]) -> Array:
         added = _given(inputs, bias)
-        sums = sums if added is None else sums + added
-        factor = np.float32(alpha) * np.asarray(inputs[x_scale]) * inputs[w_scale]
+        if added is not None:
+            sums = sums + (added if axis == -1 else _at(added, axis, sums.ndim))
+        factor = np.float32(alpha) * only(inputs[x_scale], "scale of its input") * inputs[w_scale]
         if _given(inputs, y_scale) is None:  # QGemm may leave floats
-            return sums.astype(np.float32) * along(factor, axis, sums.ndim)
-        factor = (factor / inputs[y_scale]).astype(np.float32)
+            return sums.astype(np.float32) * _at(factor, axis, sums.ndim)
+        factor = (factor / only(inputs[y_scale], "scale")).astype(np.float32)
         zero = np.asarray(inputs[y_zero]) if _given(inputs, y_zero) is not None else _ZERO
         low, high = integer_ends(zero.dtype)
-        offset = np.float32(zero.reshape(-1)[0])
-        y = sums.astype(np.float32) * along(factor, axis, sums.ndim)
+        offset = np.float32(only(zero, "zero point"))
+        y = sums.astype(np.float32) * _at(factor, axis, sums.ndim)
         return (np.rint(np.clip(y, low - offset, high - offset)) + offset).astype(zero.dtype)
 
     return result
@@ -81,12 +91,25 @@ def less_zero_point(result: Result, row_sums: IntArray, zero: int, axis: int) ->
 
     def late(sums: IntArray, inputs: Sequence[Any]) -> Array:
         offset = np.asarray(inputs[zero]).astype(np.int64)
-        return result(sums - along(row_sums * offset.reshape(-1)[0], axis, sums.ndim), inputs)
+        offset = only(offset, "zero point")
+        return result(sums - _at(row_sums * offset, axis, sums.ndim), inputs)
 
     return late
 
 
 _ZERO = np.zeros((), np.uint8)
+
+
+def _at(array: Array, axis: int, ndim: int) -> Array:
+    """One number for each channel; of a vector, the channels are its one axis."""
+    return along(array, max(axis, -max(ndim, 1)), ndim)
+
+
+def only(array: Any, name: str) -> Any:
+    """A scale or zero point where there must be one for all. Raises: ModelFileError."""
+    if np.size(array) != 1:
+        raise ModelFileError(f"it must have one {name}, not {np.size(array)}")
+    return np.asarray(array).reshape(-1)[0]
 
 
 def _given(inputs: Sequence[Any], place: int | None) -> Any:

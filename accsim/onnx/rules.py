@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import inf
+from math import frexp, inf
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ Array = np.ndarray[Any, Any]
 Rule = Callable[[Node, Sequence[Known | None]], Known]
 
 _ROUNDED = 1e-6  # by so much, relative, floats may leave an interval that real numbers keep
+_AVERAGED = 1e-4  # and sums of many of them
+_ALIKE = 3e-7  # relative: five roundings of float32
 
 
 def constants_of(node: Node, known: Sequence[Known | None], start: int) -> list[Array]:
@@ -81,6 +83,14 @@ def _transpose(node: Node, known: Sequence[Known | None]) -> Known:
     return replace(fact, grid=replace(fact.grid, axis=axis))
 
 
+def _dropout(node: Node, known: Sequence[Known | None]) -> Known:
+    """Nothing is dropped but in training."""
+    training = known[2] if len(known) > 2 else None
+    if training is not None and (training.constant is None or training.constant.any()):
+        raise ModelFileError(f"Dropout {shown(node.name)} may be that of training")
+    return _keeps(node, known)
+
+
 def _relu(node: Node, known: Sequence[Known | None]) -> Known:
     return _clipped(_first(known), 0.0, inf)
 
@@ -108,12 +118,11 @@ def _clipped(fact: Known, low: float, high: float) -> Known:
     grid = fact.grid
     if grid is None:
         return clipped
-    codes = []
-    for end, limit in ((grid.low, low), (grid.high, high)):
-        code = _code_of(limit, grid)
-        if code is None:
-            return replace(clipped, grid=None, why="it is clipped where it has no code")
-        codes.append(code if abs(code) < inf else end)
+    # a limit beyond all numbers clips none
+    reached = (-inf if low <= fact.low else low, inf if high >= fact.high else high)
+    codes = [_code_of(limit, grid) for limit in reached]
+    if codes[0] is None or codes[1] is None:
+        return replace(clipped, grid=None, why="it is clipped where it has no code")
     moved = [int(min(max(end, codes[0]), codes[1])) for end in (grid.low, grid.high)]
     return replace(clipped, grid=replace(grid, low=moved[0], high=moved[1]))
 
@@ -124,14 +133,21 @@ def _code_of(number: float, grid: Grid) -> float | None:
         return number
     if grid.scale.size > 1:
         return None
-    code = number / float(grid.scale.reshape(-1)[0])
+    scale = float(grid.scale.reshape(-1)[0])
+    code = number / scale
     whole = round(code)
-    return whole if abs(code - whole) <= 1e-5 * max(1, abs(whole)) else None
+    if scale == 1:
+        return whole if code == whole else None
+    return whole if abs(code - whole) <= _ALIKE * max(1, abs(whole)) else None
 
 
-def _joined(node: Node, facts: Sequence[Known]) -> Known:
-    """Numbers of several values side by side: one grid if their scale is one."""
-    low, high = min(fact.low for fact in facts), max(fact.high for fact in facts)
+def _joined(
+    node: Node, facts: Sequence[Known], lower: Callable[..., Any], upper: Callable[..., Any]
+) -> Known:
+    """Numbers of several values: one grid if their scale is one; ends are the lower, the upper."""
+    if not facts:
+        raise ModelFileError("it has no input")
+    low, high = lower(fact.low for fact in facts), upper(fact.high for fact in facts)
     for fact in facts:
         if fact.grid is None:
             return unknown(fact.why, low, high)
@@ -140,12 +156,21 @@ def _joined(node: Node, facts: Sequence[Known]) -> Known:
     if any(grid.axis is not None or grid.scale.size > 1 for grid in grids) or len(scales) > 1:
         return unknown(f"{node.op} {shown(node.name)} joins values of different scales", low, high)
     one = next((grid for grid in grids if grid.low or grid.high), grids[0])
-    ends = min(grid.low for grid in grids), max(grid.high for grid in grids)
-    return Known(low, high, Grid(*ends, one.scale))
+    ends = lower(grid.low for grid in grids), upper(grid.high for grid in grids)
+    return Known(low, high, Grid(*ends, one.scale), whole=all(fact.whole for fact in facts))
 
 
 def _concat(node: Node, known: Sequence[Known | None]) -> Known:
-    return _joined(node, [fact for fact in known if fact is not None])
+    return _joined(node, [fact for fact in known if fact is not None], min, max)
+
+
+def _greatest(node: Node, known: Sequence[Known | None]) -> Known:
+    """The greatest is at least as great as the greatest of the low ends."""
+    return _joined(node, [fact for fact in known if fact is not None], max, max)
+
+
+def _least(node: Node, known: Sequence[Known | None]) -> Known:
+    return _joined(node, [fact for fact in known if fact is not None], min, min)
 
 
 def _where(node: Node, known: Sequence[Known | None]) -> Known:
@@ -166,6 +191,8 @@ def _pad(node: Node, known: Sequence[Known | None]) -> Known:
     low, high = min(fact.low, value), max(fact.high, value)
     if grid is None:
         return unknown(fact.why, low, high)
+    if grid.axis is not None:
+        return unknown(f"Pad {shown(node.name)} moves channels of different scales", low, high)
     code = _code_of(value, grid)
     if code is None or abs(code) == inf:
         return unknown(f"Pad {shown(node.name)} pads with {value}, which is no code", low, high)
@@ -220,8 +247,9 @@ def _quantize_linear(node: Node, known: Sequence[Known | None]) -> Known:
     inputs = constants_of(node, known, 1)
     low, high = _ends(quantizer_of(node, inputs, _dimensions(node, fact)), fact)
     zero = inputs[1] if len(inputs) > 1 and inputs[1] is not None else np.zeros(1, np.uint8)
+    ends = integer_ends(zero.dtype)
     zero = zero.astype(np.int64)
-    return integers(low + int(zero.min()), high + int(zero.max()))
+    return integers(max(low + int(zero.min()), ends[0]), min(high + int(zero.max()), ends[1]))
 
 
 def _dequantize_linear(node: Node, known: Sequence[Known | None]) -> Known:
@@ -235,11 +263,14 @@ def _dequantize_linear(node: Node, known: Sequence[Known | None]) -> Known:
     if fact.grid is None:
         return unknown(fact.why)
     zero = np.zeros(1, np.int64) if not zeros or zeros[0] is None else zeros[0].astype(np.int64)
-    if not bool((scale > 0).all()):
+    if not bool((scale > 0).all() and np.isfinite(scale).all()):
         raise ModelFileError(
-            f"DequantizeLinear {shown(node.name)} has a scale that is not positive"
+            f"DequantizeLinear {shown(node.name)} has a scale that is not a positive number"
         )
-    scale = scale.astype(np.float32)
+    if scale.dtype != np.float32:
+        raise ModelFileError(
+            f"DequantizeLinear {shown(node.name)} has a scale of {scale.dtype.name}, not float32"
+        )
     axis = None if scale.size == 1 else int(node.attributes.get("axis", 1))
     ends = fact.grid.low - int(zero.max()), fact.grid.high - int(zero.min())
     return _on_grid(Grid(*ends, scale.reshape(() if axis is None else -1), axis))
@@ -278,14 +309,19 @@ def _scaled(node: Node, known: Sequence[Known | None]) -> Known:
     grid = fact.grid
     if grid is None:
         return unknown(fact.why, *ends)
-    return Known(*ends, replace(grid, scale=(grid.scale * factor).astype(np.float32), codes=None))
+    scale = (grid.scale * factor).astype(np.float32)
+    if grid.axis is not None and by.constant.ndim > 1:
+        return unknown(f"{node.op} {shown(node.name)} may add dimensions", *ends)
+    if bool((scale == 1).any()) and frexp(factor)[0] != 0.5:
+        # nearly whole numbers, which a Cast would make others of
+        return unknown(f"{node.op} {shown(node.name)} makes fractions whole by rounding", *ends)
+    return Known(*ends, replace(grid, scale=scale, codes=None))
 
 
 def _add(node: Node, known: Sequence[Known | None]) -> Known:
     """Codes of one scale add up to codes of that scale."""
     _no_integers(node, known)
-    facts = _two(known)
-    one, other = facts
+    one, other = facts = _two(known)
     sign = 1 if node.op == "Add" else -1
     ends = other.low, other.high
     low, high = ends if sign > 0 else (-ends[1], -ends[0])
@@ -312,17 +348,19 @@ def _averages(node: Node, known: Sequence[Known | None]) -> Known:
     """Averages lie where the numbers do; padding may count as 0."""
     fact = _first(known)
     low, high = min(0.0, fact.low), max(0.0, fact.high)
-    return unknown(f"{node.op} {shown(node.name)} averages codes", *_outward(low, high))
+    _no_integers(node, known)
+    return unknown(f"{node.op} {shown(node.name)} averages codes", *_outward(low, high, _AVERAGED))
 
 
-def _outward(low: float, high: float) -> tuple[float, float]:
+def _outward(low: float, high: float, by: float = _ROUNDED) -> tuple[float, float]:
     """A little wider: rounding may carry a float past the end of what it stands for."""
-    below, above = (abs(end) * _ROUNDED if abs(end) < inf else 0.0 for end in (low, high))
+    below, above = (abs(end) * by if abs(end) < inf else 0.0 for end in (low, high))
     return low - below, high + above
 
 
 def _between(low: float, high: float) -> Rule:
     def rule(node: Node, known: Sequence[Known | None]) -> Known:
+        _no_integers(node, known)
         return unknown(f"{node.op} {shown(node.name)} gives fractions", *_outward(low, high))
 
     return rule
@@ -348,13 +386,15 @@ def _dynamic(node: Node, known: Sequence[Known | None]) -> Known:
 
 _KEEPING = (
     "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile", "Slice", "Gather",
-    "GatherElements", "GatherND", "Split", "DepthToSpace", "SpaceToDepth", "Dropout", "MaxPool",
+    "GatherElements", "GatherND", "Split", "DepthToSpace", "SpaceToDepth", "MaxPool",
     "GlobalMaxPool", "ReduceMax", "ReduceMin", "Compress", "ReverseSequence",
 )  # fmt: skip
 
 RULES: dict[tuple[str, str], Rule] = {
     **{("", op): _keeps for op in _KEEPING},
-    **{("", op): _concat for op in ("Concat", "Max", "Min")},
+    ("", "Concat"): _concat,
+    ("", "Max"): _greatest,
+    ("", "Min"): _least,
     **{("", op): _averages for op in ("AveragePool", "GlobalAveragePool", "ReduceMean")},
     **{("", op): _scaled for op in ("Mul", "Div")},
     **{("", op): _add for op in ("Add", "Sub")},
@@ -364,6 +404,7 @@ RULES: dict[tuple[str, str], Rule] = {
         ("", op): _between(0, inf)
         for op in ("Abs", "Exp", "Softplus", "Sqrt", "ReduceL1", "ReduceL2")
     },
+    ("", "Dropout"): _dropout,
     ("", "Transpose"): _transpose,
     ("", "Relu"): _relu,
     ("", "Clip"): _clip,

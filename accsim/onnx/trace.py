@@ -14,7 +14,7 @@ from accsim.onnx.evaluate import MOVING, operation
 from accsim.onnx.graph import Graph, Node, Shape
 from accsim.onnx.known import Grid, Known, constant, integer_ends, integers, unknown
 from accsim.onnx.quantizers import Coded, floats
-from accsim.onnx.reading import shown
+from accsim.onnx.reading import first_line, shown
 from accsim.onnx.rules import RULES
 
 __all__ = ["trace"]
@@ -82,12 +82,23 @@ def _outputs(node: Node, known: Sequence[Known | None]) -> list[Known]:
         if rule is not None:
             fact = replace(rule(node, known), constant=None)
         if fact.grid is not None:
-            fact = replace(fact, grid=replace(fact.grid, codes=None))
+            fact = _of_values(node, fact, fact.grid)
         if _computable(node, known):
             return _computed(node, known, fact)
     except AccsimError as error:
         fact = unknown(str(error))
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        what = f"{node.op} {shown(node.name)}"
+        fact = unknown(f"{what} is not as {node.op} is defined: {first_line(error)}")
     return [fact] * (len(node.outputs) if node.op == "Split" else 1)
+
+
+def _of_values(node: Node, fact: Known, grid: Grid) -> Known:
+    """What a rule says of values that are not constant: of those, a scale has one axis at most."""
+    if grid.scale.size > 1 and grid.axis is None:
+        reason = f"{node.op} {shown(node.name)} moves constants of different scales"
+        return unknown(reason, fact.low, fact.high)
+    return replace(fact, grid=replace(grid, codes=None))
 
 
 def _computable(node: Node, known: Sequence[Known | None]) -> bool:
