@@ -4,8 +4,8 @@ import inspect
 
 import pytest
 
-from accsim import arith, bounds, budgets
-from verification import decide, oracle, padding
+from accsim import arith, bounds, budgets, padding
+from verification import decide, oracle
 
 MODULES = [arith, bounds, budgets, inspect.getmodule(decide), oracle, padding]
 

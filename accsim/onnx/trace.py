@@ -81,10 +81,10 @@ def _outputs(node: Node, known: Sequence[Known | None]) -> list[Known]:
     try:
         if rule is not None:
             fact = replace(rule(node, known), constant=None)
-        if fact.grid is not None:
-            fact = _of_values(node, fact, fact.grid)
         if _computable(node, known):
             return _computed(node, known, fact)
+        if fact.grid is not None:
+            fact = _of_values(node, fact, fact.grid)
     except AccsimError as error:
         fact = unknown(str(error))
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
