@@ -32,7 +32,8 @@ def operation(node: Node) -> Operation:
 
     def named(inputs: Sequence[Any]) -> Sequence[Any]:
         try:
-            return reference(inputs) if own is None else [own(node, inputs)]
+            with np.errstate(all="ignore"):  # infinities and NaN are as the formats define them
+                return reference(inputs) if own is None else [own(node, inputs)]
         except (AccsimError, MemoryError) as error:
             kind = ModelFileError if isinstance(error, MemoryError) else type(error)
             raise kind(f"node {shown(node.name)} ({node.op}): {error}") from None
@@ -62,8 +63,7 @@ def _reference(node: Node) -> Operation:
         if kinds not in made:
             made[kinds] = _evaluator(node, feed)
         names = [name for name in node.outputs if name]
-        with np.errstate(all="ignore"):
-            found = dict(zip(names, made[kinds].run(names, feed), strict=True))
+        found = dict(zip(names, made[kinds].run(names, feed), strict=True))
         return [found.get(name) for name in node.outputs]
 
     return run

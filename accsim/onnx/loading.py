@@ -127,7 +127,8 @@ def _product(node: Node, found: Product, given: list[Any], multiply: Multiply) -
     sums = multiply(node.name, operands)
     others = [None if v is None else v if i == 0 else floats(v) for i, v in enumerate(given)]
     try:
-        return found.result(sums, others)
+        with np.errstate(all="ignore"):
+            return found.result(sums, others)
     except (ValueError, TypeError, IndexError, MemoryError) as error:
         raise ModelFileError(
             f"node {node.name!r} ({node.op}) cannot be computed: {error}"

@@ -1,6 +1,8 @@
 """What onnxruntime's quantizer adds to the standard: operators that take codes and give codes.
 
-Each is computed in float32 and rounded to even, in the order in which onnxruntime computes it.
+Each is computed in float32 and rounded to even, in the order in which onnxruntime computes it on
+x86 with fused multiply-adds; of a softmax, whose sums it takes in another order, codes may differ
+by 1.
 """
 
 from __future__ import annotations
@@ -22,8 +24,12 @@ One = np.float32
 
 def _real(inputs: Sequence[Any], place: int) -> Array:
     """A value whose scale and zero point come after it, as float32."""
-    codes, scale = (np.asarray(one) for one in inputs[place : place + 2])
-    return (codes.astype(np.float32) - _zero(inputs, place + 2).astype(np.float32)) * scale
+    return _less_zero(inputs, place).astype(np.float32) * np.asarray(inputs[place + 1])
+
+
+def _less_zero(inputs: Sequence[Any], place: int) -> Array:
+    """Codes less their zero point, which comes two places after them."""
+    return np.asarray(inputs[place]).astype(np.int64) - _zero(inputs, place + 2).astype(np.int64)
 
 
 def _zero(inputs: Sequence[Any], place: int) -> Array:
@@ -38,16 +44,36 @@ def _zero(inputs: Sequence[Any], place: int) -> Array:
 def _codes(y: Array, inputs: Sequence[Any], place: int) -> Array:
     """Real numbers as codes: `place` is that of their scale, whose zero point follows."""
     scale, zero = np.asarray(inputs[place]), _zero(inputs, place + 1)
-    low, high = integer_ends(zero.dtype)
-    return np.clip(np.rint(y / scale) + zero.astype(np.float32), low, high).astype(zero.dtype)
+    return _rounded(np.rint(y / scale) + zero.astype(np.float32), zero.dtype)
 
 
 def _add(_: Node, inputs: Sequence[Any]) -> Array:
-    return _codes(_real(inputs, 0) + _real(inputs, 3), inputs, 6)
+    """Codes times scales by the result's, zero points first: four roundings, as with fused adds."""
+    one, other = (np.asarray(inputs[place]).astype(np.float32) for place in (0, 3))
+    zeros = [_zero(inputs, place).astype(np.float32) for place in (2, 5, 7)]
+    ratios = [np.asarray(inputs[place]) / inputs[6] for place in (1, 4)]
+    offset = zeros[2].astype(np.float64) - _fused(ratios[0], zeros[0], ratios[1] * zeros[1])
+    y = _fused(one, ratios[0], _fused(other, ratios[1], offset.astype(np.float32)))
+    return _rounded(y, _zero(inputs, 7).dtype)
+
+
+def _fused(x: Array, y: Array, z: Array) -> Array:
+    """x·y + z in float32, rounded once: in float64 the product is exact."""
+    x, y, z = (np.asarray(one).astype(np.float64) for one in (x, y, z))
+    return (x * y + z).astype(np.float32)
+
+
+def _rounded(y: Array, dtype: Any) -> Array:
+    """The nearest codes of a type, halves to even."""
+    return np.clip(np.rint(y), *integer_ends(dtype)).astype(dtype)
 
 
 def _mul(_: Node, inputs: Sequence[Any]) -> Array:
-    return _codes(_real(inputs, 0) * _real(inputs, 3), inputs, 6)
+    """Products of integers are exact; the zero point is added before the one rounding."""
+    one, other = (_less_zero(inputs, place).astype(np.float32) for place in (0, 3))
+    factor = np.asarray(inputs[1]) * inputs[4] / inputs[6]
+    zero = _zero(inputs, 7)
+    return _rounded(one * other * factor + zero.astype(np.float32), zero.dtype)
 
 
 def _sigmoid(_: Node, inputs: Sequence[Any]) -> Array:
@@ -79,8 +105,8 @@ def _global_average(node: Node, inputs: Sequence[Any]) -> Array:
     """Sums of codes are exact; what is left is one factor and one rounding."""
     if node.attributes.get("channels_last", 0):
         raise ModelFileError("channels_last must be 0")
-    codes, zero = np.asarray(inputs[0]), _zero(inputs, 2).astype(np.int64)
-    sums = (codes.astype(np.int64) - zero).sum(axis=tuple(range(2, codes.ndim)), keepdims=True)
+    codes = _less_zero(inputs, 0)
+    sums = codes.sum(axis=tuple(range(2, codes.ndim)), keepdims=True)
     area = One(np.prod(codes.shape[2:]))
     factor = One(inputs[1]) / (One(inputs[3]) * area)
     return _codes(sums.astype(np.float32) * factor, [One(1), _zero(inputs, 4)], 0)

@@ -118,7 +118,7 @@ def _codes(fact: Known, offset: int) -> Callable[[Any], IntArray]:
             return array if not offset else array.astype(np.int64) - offset
         divisor = grid.scale if grid.axis is None else along(grid.scale, grid.axis, array.ndim)
         try:
-            with np.errstate(invalid="raise"):  # as of NaN that is made an integer
+            with np.errstate(invalid="raise", over="ignore"):  # as of NaN that is made an integer
                 return np.rint(array / divisor).astype(np.int32)
         except FloatingPointError:
             raise RangeError("what it multiplies must be finite") from None

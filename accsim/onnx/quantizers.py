@@ -127,7 +127,8 @@ class Quantizer:
         shape = np.broadcast_shapes(x.shape, self.scale.shape, self.before.shape)
         codes = np.empty(shape, _narrowest(self.spec))
         try:
-            with np.errstate(invalid="raise"):  # as of NaN that is made an integer
+            # invalid: NaN that is made an integer; over: numbers that are clipped
+            with np.errstate(invalid="raise", over="ignore"):
                 self._fill(codes, x)
         except FloatingPointError:
             raise RangeError("a quantizer must be given numbers, not NaN") from None
@@ -188,9 +189,13 @@ class Truncation:
         """The codes of real numbers. Raises: RangeError for NaN."""
         if np.isnan(x).any():
             raise RangeError("a quantizer must be given numbers, not NaN")
-        y = np.rint(x / self.scale_in + self.before) / self.step
-        y = _ROUNDINGS[self.rounding](np.clip(y, self.low, self.high))
-        return Coded((y - self.after).astype(np.int64), self.scale)
+        try:
+            with np.errstate(invalid="raise", over="ignore"):  # as of infinities made integers
+                y = np.rint(x / self.scale_in + self.before) / self.step
+                y = _ROUNDINGS[self.rounding](np.clip(y, self.low, self.high))
+                return Coded((y - self.after).astype(np.int64), self.scale)
+        except FloatingPointError:
+            raise RangeError("a truncation must be given numbers that it can hold") from None
 
     def ends(self, low: float, high: float) -> tuple[int, int]:
         """The range of codes of real numbers in [low, high]. Raises: ModelFileError if infinite."""

@@ -28,6 +28,7 @@ Rule = Callable[[Node, Sequence[Known | None]], Known]
 
 _ROUNDED = 1e-6  # by so much, relative, floats may leave an interval that real numbers keep
 _AVERAGED = 1e-4  # and sums of many of them
+_SMALLEST = np.finfo(np.float32).tiny  # below it floats have fewer digits
 _ALIKE = 3e-7  # relative: five roundings of float32
 
 
@@ -309,7 +310,10 @@ def _scaled(node: Node, known: Sequence[Known | None]) -> Known:
     grid = fact.grid
     if grid is None:
         return unknown(fact.why, *ends)
-    scale = (grid.scale * factor).astype(np.float32)
+    with np.errstate(over="ignore"):
+        scale = (grid.scale * factor).astype(np.float32)
+    if not bool(np.isfinite(scale).all() and (scale >= _SMALLEST).all()):
+        return unknown(f"{node.op} {shown(node.name)} leaves the range of float32", *ends)
     if grid.axis is not None and by.constant.ndim > 1:
         return unknown(f"{node.op} {shown(node.name)} may add dimensions", *ends)
     if bool((scale == 1).any()) and frexp(factor)[0] != 0.5:
