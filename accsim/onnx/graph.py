@@ -172,7 +172,7 @@ def _check_node(proto: onnx.NodeProto, name: str, domain: str, version: int) -> 
     if domain == "" and onnx.defs.has(op, domain):
         context = onnx.checker.C.CheckerContext()
         context.ir_version = onnx.IR_VERSION
-        context.opset_imports = {proto.domain: version, domain: version}
+        context.opset_imports = {"": version}
         try:
             onnx.checker.check_node(_light(proto), context)
         except onnx.checker.ValidationError as error:
@@ -183,9 +183,9 @@ def _check_node(proto: onnx.NodeProto, name: str, domain: str, version: int) -> 
 
 def _light(proto: onnx.NodeProto) -> onnx.NodeProto:
     """The node without the numbers of its tensors, which are checked where they are read."""
-    if not any(attribute.HasField("t") for attribute in proto.attribute):
+    if not proto.domain and not any(attribute.HasField("t") for attribute in proto.attribute):
         return proto
-    light = onnx.NodeProto(op_type=proto.op_type, domain=proto.domain)
+    light = onnx.NodeProto(op_type=proto.op_type, name=proto.name)
     light.input.extend(proto.input)
     light.output.extend(proto.output)
     for attribute in proto.attribute:

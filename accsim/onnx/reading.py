@@ -42,10 +42,13 @@ def read_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     name = path.name if path.name.isprintable() else repr(path.name)
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > MAX_BYTES:
-                raise ModelFileError(f"{name} must have at most {MAX_BYTES} bytes, not {size}")
-            data = file.read(MAX_BYTES + 1)
+            found = os.fstat(file.fileno())
+            if found.st_size > MAX_BYTES:
+                raise ModelFileError(
+                    f"{name} must have at most {MAX_BYTES} bytes, not {found.st_size}"
+                )
+            # as much room as is asked for is taken; only what is no plain file has no size
+            data = file.read(found.st_size if stat.S_ISREG(found.st_mode) else MAX_BYTES)
     except OSError as error:
         raise ModelFileError(f"{name} cannot be read: {error.strerror}") from None
     model = onnx.ModelProto()
@@ -153,10 +156,13 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def _claimed(tensor: onnx.TensorProto) -> int:
-    """At least how many bytes a tensor claims of another file."""
+    """How many bytes a tensor claims of another file; of one that will be refused, 0."""
     if tensor.data_location != onnx.TensorProto.EXTERNAL or min(tensor.dims, default=0) < 0:
         return 0
-    return int(prod(tensor.dims)) // 4
+    try:
+        return _bytes_of(tensor, onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    except (KeyError, TypeError, ValueError):
+        return 0
 
 
 def _bytes_of(tensor: onnx.TensorProto, dtype: np.dtype[Any]) -> int:
@@ -166,7 +172,11 @@ def _bytes_of(tensor: onnx.TensorProto, dtype: np.dtype[Any]) -> int:
 
 _SMALL: dict[int, int] = {
     getattr(onnx.TensorProto, name): bits
-    for bits, names in ((2, ("INT2", "UINT2")), (4, ("INT4", "UINT4", "FLOAT4E2M1")))
+    for bits, names in (
+        (2, ("INT2", "UINT2")),
+        (4, ("INT4", "UINT4", "FLOAT4E2M1")),
+        (6, ("FLOAT6E2M3", "FLOAT6E3M2")),
+    )
     for name in names
     if hasattr(onnx.TensorProto, name)
 }
