@@ -22,6 +22,8 @@ def batch_normalization(node: Node, inputs: Sequence[Any]) -> Array:
     """As at inference. The package takes version 9 for training if it has a momentum."""
     if node.attributes.get("training_mode", 0):
         raise ModelFileError("training_mode must be 0: a network is run as it is deployed")
+    if not node.attributes.get("spatial", 1):
+        raise ModelFileError("spatial must be 1: a channel has one mean")
     x = floats(inputs[0])
     scale, bias, mean, variance = (
         np.asarray(one).reshape(-1, *[1] * (x.ndim - 2)) for one in inputs[1:5]

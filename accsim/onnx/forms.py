@@ -14,7 +14,7 @@ import numpy as np
 from accsim.errors import ModelFileError
 from accsim.onnx.graph import Node
 
-__all__ = ["Form", "conv", "conv_transposed", "dense", "dense_left"]
+__all__ = ["Form", "conv", "conv_transposed", "dense", "dense_left", "window_pads"]
 
 Array = np.ndarray[Any, Any]
 Two = tuple[int, int]  # vertical, horizontal
@@ -186,6 +186,13 @@ def _pads(node: Node, flat: bool, strides: Two, spread: Sequence[int]) -> tuple[
     if len(pads) != (2 if flat else 4) or not all(0 <= pad < 2**20 for pad in pads):
         raise ModelFileError(f"its pads must be two numbers for each dimension, not {list(pads)}")
     return (0, pads[0], 0, pads[1]) if flat else pads
+
+
+def window_pads(
+    node: Node, sizes: Sequence[int], strides: Two, spread: Sequence[int]
+) -> tuple[int, ...]:
+    """top, left, bottom, right of a window of two dimensions over inputs of these sizes."""
+    return _pads(node, False, strides, spread) or _same_pads(node, sizes, strides, spread)
 
 
 def _same_pads(

@@ -16,7 +16,7 @@ from accsim.errors import ModelFileError
 from accsim.onnx.graph import Node
 from accsim.onnx.known import integer_ends
 
-__all__ = ["MICROSOFT_OPERATORS"]
+__all__ = ["MICROSOFT_OPERATORS", "zero_point"]
 
 Array = Any  # numpy arrays; their arithmetic is typed as anything
 One = np.float32
@@ -29,10 +29,12 @@ def _real(inputs: Sequence[Any], place: int) -> Array:
 
 def _less_zero(inputs: Sequence[Any], place: int) -> Array:
     """Codes less their zero point, which comes two places after them."""
-    return np.asarray(inputs[place]).astype(np.int64) - _zero(inputs, place + 2).astype(np.int64)
+    return np.asarray(inputs[place]).astype(np.int64) - zero_point(inputs, place + 2).astype(
+        np.int64
+    )
 
 
-def _zero(inputs: Sequence[Any], place: int) -> Array:
+def zero_point(inputs: Sequence[Any], place: int) -> Array:
     """A zero point; one that is left out is a 0 of the type of the codes that come in."""
     given = inputs[place] if place < len(inputs) else None
     if given is not None:
@@ -43,18 +45,18 @@ def _zero(inputs: Sequence[Any], place: int) -> Array:
 
 def _codes(y: Array, inputs: Sequence[Any], place: int) -> Array:
     """Real numbers as codes: `place` is that of their scale, whose zero point follows."""
-    scale, zero = np.asarray(inputs[place]), _zero(inputs, place + 1)
+    scale, zero = np.asarray(inputs[place]), zero_point(inputs, place + 1)
     return _rounded(np.rint(y / scale) + zero.astype(np.float32), zero.dtype)
 
 
 def _add(_: Node, inputs: Sequence[Any]) -> Array:
     """Codes times scales by the result's, zero points first: four roundings, as with fused adds."""
     one, other = (np.asarray(inputs[place]).astype(np.float32) for place in (0, 3))
-    zeros = [_zero(inputs, place).astype(np.float32) for place in (2, 5, 7)]
+    zeros = [zero_point(inputs, place).astype(np.float32) for place in (2, 5, 7)]
     ratios = [np.asarray(inputs[place]) / inputs[6] for place in (1, 4)]
     offset = zeros[2].astype(np.float64) - _fused(ratios[0], zeros[0], ratios[1] * zeros[1])
     y = _fused(one, ratios[0], _fused(other, ratios[1], offset.astype(np.float32)))
-    return _rounded(y, _zero(inputs, 7).dtype)
+    return _rounded(y, zero_point(inputs, 7).dtype)
 
 
 def _fused(x: Array, y: Array, z: Array) -> Array:
@@ -72,7 +74,7 @@ def _mul(_: Node, inputs: Sequence[Any]) -> Array:
     """Products of integers are exact; the zero point is added before the one rounding."""
     one, other = (_less_zero(inputs, place).astype(np.float32) for place in (0, 3))
     factor = np.asarray(inputs[1]) * inputs[4] / inputs[6]
-    zero = _zero(inputs, 7)
+    zero = zero_point(inputs, 7)
     return _rounded(one * other * factor + zero.astype(np.float32), zero.dtype)
 
 
@@ -109,7 +111,7 @@ def _global_average(node: Node, inputs: Sequence[Any]) -> Array:
     sums = codes.sum(axis=tuple(range(2, codes.ndim)), keepdims=True)
     area = One(np.prod(codes.shape[2:]))
     factor = One(inputs[1]) / (One(inputs[3]) * area)
-    return _codes(sums.astype(np.float32) * factor, [One(1), _zero(inputs, 4)], 0)
+    return _codes(sums.astype(np.float32) * factor, [One(1), zero_point(inputs, 4)], 0)
 
 
 def _reduce_mean(node: Node, inputs: Sequence[Any]) -> Array:

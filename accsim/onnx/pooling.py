@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from accsim.errors import ModelFileError
+from accsim.onnx.forms import window_pads
 from accsim.onnx.graph import Node
 from accsim.onnx.known import integer_ends
+from accsim.onnx.microsoft import zero_point
 from accsim.onnx.quantizers import Coded
 
 __all__ = ["average_codes", "max_pool", "pools_plainly"]
@@ -24,10 +26,8 @@ def pools_plainly(node: Node) -> bool:
     return (
         len(attributes.get("kernel_shape", ())) == 2
         and len([name for name in node.outputs if name]) == 1
-        and attributes.get("auto_pad", "NOTSET") in ("NOTSET", "VALID")
         and not attributes.get("ceil_mode", 0)
         and not attributes.get("channels_last", 0)
-        and all(step == 1 for step in attributes.get("dilations", ()))
     )
 
 
@@ -41,8 +41,9 @@ def max_pool(node: Node, inputs: Sequence[Any]) -> Any:
 def average_codes(node: Node, inputs: Sequence[Any]) -> Array:
     """QLinearAveragePool: averages of float32, in the order of onnxruntime, made codes again."""
     if not pools_plainly(node):
-        raise ModelFileError("it must be of two dimensions, without auto_pad and ceil_mode")
-    codes, scale, zero, y_scale, y_zero = (np.asarray(one) for one in inputs[:5])
+        raise ModelFileError("it must be of two dimensions, without ceil_mode")
+    codes, scale, y_scale = (np.asarray(inputs[place]) for place in (0, 1, 3))
+    zero, y_zero = zero_point(inputs, 2), zero_point(inputs, 4)
     real = (codes.astype(np.float32) - zero.astype(np.float32)) * scale
     padding = np.float32(bool(node.attributes.get("count_include_pad", 0)))
     total = sum(_shifted(node, real, np.float32(0)))
@@ -65,14 +66,16 @@ def _largest(node: Node, x: Array) -> Array:
 def _shifted(node: Node, x: Array, padding: Any) -> Iterator[Array]:
     """For each place in the window, row by row, what it sees over all outputs."""
     kernel = node.attributes["kernel_shape"]
-    strides = node.attributes.get("strides") or (1, 1)
-    top, left, bottom, right = node.attributes.get("pads") or (0, 0, 0, 0)
+    strides, dilations = (node.attributes.get(name) or (1, 1) for name in ("strides", "dilations"))
+    spread = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
+    top, left, bottom, right = window_pads(node, x.shape[2:], strides, spread)
     around = ((0, 0), (0, 0), (top, bottom), (left, right))
     x = np.pad(x, around, constant_values=padding) if any((top, left, bottom, right)) else x
-    sizes = [(x.shape[2 + i] - kernel[i]) // strides[i] + 1 for i in (0, 1)]
+    sizes = [(x.shape[2 + i] - spread[i] - 1) // strides[i] + 1 for i in (0, 1)]
     if min(*sizes, *kernel) < 1:
         raise ModelFileError("its window must fit into its input")
-    for down, across in product(range(kernel[0]), range(kernel[1])):
+    for taps in product(range(kernel[0]), range(kernel[1])):
+        down, across = (tap * step for tap, step in zip(taps, dilations, strict=True))
         yield x[
             :,
             :,

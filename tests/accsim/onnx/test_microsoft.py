@@ -142,3 +142,53 @@ def test_where(dtype):
     names = ["c", "a", "s1", "z1", "b", "s2", "z2", "s", "z"]
     result, wanted = run("QLinearWhere", inputs, held, names=names)
     assert equal(result, wanted)
+
+
+WINDOWS = [
+    {"kernel_shape": [2, 2]}, {"kernel_shape": [3, 2], "strides": [2, 1]},
+    {"kernel_shape": [3, 3], "pads": [1, 0, 2, 1], "strides": [2, 2]},
+    {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1},
+    {"kernel_shape": [2, 2], "auto_pad": "SAME_UPPER"}, {"kernel_shape": [3, 3], "auto_pad": "SAME_LOWER", "strides": [2, 2]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [U8, I8])
+@pytest.mark.parametrize("how", WINDOWS, ids=str)
+def test_average_pool(how, dtype):
+    """Averages over windows; padding counts as 0 or not at all."""
+    random = np.random.default_rng(3)
+    for scale, zero in ((0.1, 0), (0.07, 100), (2.5, ENDS[dtype][1]), (0.05, 1)):
+        x = random.integers(*ENDS[dtype], (2, 3, 7, 8), dtype, endpoint=True)
+        held = {"s": F(0.1), "z": np.array(zero, dtype), "ys": F(scale), "yz": np.array(7, dtype)}
+        result, wanted = run("QLinearAveragePool", {"x": x}, held, **how)
+        assert equal(result, wanted)
+
+
+@pytest.mark.parametrize("dtype", [U8, I8])
+def test_zero_points_that_are_left_out(dtype):
+    """They are 0, of the type of the codes."""
+    x, held = every(dtype), {"s": F(0.1), "t": F(0.2), "z": np.zeros((), dtype)}
+    image = x.reshape(1, 1, 16, 16)
+    for op, given, short, whole, how in (
+        (
+            "QLinearAdd",
+            x,
+            ["x", "s", "", "x", "s", "", "t", ""],
+            ["x", "s", "z", "x", "s", "z", "t", "z"],
+            {},
+        ),
+        ("QLinearSigmoid", x, ["x", "s", "", "t"], ["x", "s", "z", "t", "z"], {}),
+        (
+            "QLinearAveragePool",
+            image,
+            ["x", "s", "", "t", ""],
+            ["x", "s", "z", "t", "z"],
+            {"kernel_shape": [2, 2]},
+        ),
+        ("QLinearGlobalAveragePool", image, ["x", "s", "", "t"], ["x", "s", "z", "t", "z"], {}),
+    ):
+        one, other = (
+            ours(model(node(op, names, domain=MICROSOFT, **how), {"x": given}, held), {"x": given})
+            for names in (short, whole)
+        )
+        assert equal(one, other)
