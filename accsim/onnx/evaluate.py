@@ -52,7 +52,8 @@ def _reference(node: Node) -> Operation:
     def run(inputs: Sequence[Any]) -> Sequence[Any]:
         first = inputs[0] if inputs else None
         if node.op in MOVING and isinstance(first, Coded) and first.scale.size == 1:
-            return [Coded(codes, first.scale) for codes in run([first.codes, *inputs[1:]])]
+            moved = run([first.codes, *inputs[1:]])
+            return [None if codes is None else Coded(codes, first.scale) for codes in moved]
         arrays = [None if value is None else floats(value) for value in inputs]
         feed = {
             name: array

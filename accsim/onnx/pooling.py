@@ -50,8 +50,8 @@ def average_codes(node: Node, inputs: Sequence[Any]) -> Array:
     ones = np.ones((1, 1, *codes.shape[2:]), np.float32)
     area = sum(_shifted(node, ones, padding))
     low, high = integer_ends(y_zero.dtype)
-    y = np.rint(total / area / y_scale + y_zero.astype(np.float32))
-    return np.clip(y, low, high).astype(y_zero.dtype)
+    y: Array = np.rint(total / area / y_scale + y_zero.astype(np.float32))
+    return y.clip(low, high).astype(y_zero.dtype)
 
 
 def _largest(node: Node, x: Array) -> Array:

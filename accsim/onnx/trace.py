@@ -21,7 +21,8 @@ __all__ = ["trace"]
 
 Array = np.ndarray[Any, Any]
 
-LARGEST = 2**27  # numbers in a constant that tracing computes
+# How many constant numbers tracing computes: so many, and so many times those in the file.
+LEAST, TIMES = 2**22, 16
 _COMPUTED = MOVING | {
     "Add", "Sub", "Mul", "Div", "Neg", "Abs", "Sqrt", "Reciprocal", "Max", "Min", "Clip", "Cast",
     "Relu", "Round", "Floor", "Ceil", "Concat", "Shape", "Quant", "IntQuant", "BipolarQuant",
@@ -40,12 +41,15 @@ def trace(graph: Graph) -> dict[str, Known]:
     known = {name: constant(array) for name, array in graph.constants.items()}
     for name, described in graph.inputs.items():
         known[name] = replace(_input(name, described), shape=described.shape)
+    room = LEAST + TIMES * sum(array.size for array in graph.constants.values())
     for node in graph.nodes:
         if (node.domain, node.op) == ("", "Constant"):
             facts = [_constant_of(node)]
+            room += TIMES * _numbers(facts)
         else:
-            facts = _outputs(node, [known[name] if name else None for name in node.inputs])
-        known.update(zip(filter(None, node.outputs), facts, strict=False))
+            facts = _outputs(node, [known[name] if name else None for name in node.inputs], room)
+            room -= _numbers(facts)
+        known.update((n, f) for n, f in zip(node.outputs, facts, strict=False) if n)
         for name in filter(None, node.outputs):
             fact = known.setdefault(name, unknown(f"it comes from {node.op} {shown(node.name)}"))
             known[name] = replace(fact, shape=_shape(name, node, graph, known))
@@ -74,14 +78,21 @@ def _constant_of(node: Node) -> Known:
     return unknown(f"it comes from Constant {shown(node.name)}, which holds no numbers")
 
 
-def _outputs(node: Node, known: Sequence[Known | None]) -> list[Known]:
-    """What is known of a node's outputs: by its rule, and by computing what is constant."""
+def _numbers(facts: Sequence[Known]) -> int:
+    return sum(fact.constant.size for fact in facts if fact.constant is not None)
+
+
+def _outputs(node: Node, known: Sequence[Known | None], room: int) -> list[Known]:
+    """What is known of a node's outputs: by its rule, and by computing what is constant.
+
+    Of at most `room` numbers.
+    """
     rule = RULES.get((node.domain, node.op))
     fact = unknown(f"it comes from {node.op} {shown(node.name)}")
     try:
         if rule is not None:
             fact = replace(rule(node, known), constant=None)
-        if _computable(node, known):
+        if _computable(node, known, room):
             return _computed(node, known, fact)
         if fact.grid is not None:
             fact = _of_values(node, fact, fact.grid)
@@ -101,21 +112,21 @@ def _of_values(node: Node, fact: Known, grid: Grid) -> Known:
     return replace(fact, grid=replace(grid, codes=None))
 
 
-def _computable(node: Node, known: Sequence[Known | None]) -> bool:
-    """Whether the result is constant, and of a size that is known beforehand."""
+def _computable(node: Node, known: Sequence[Known | None], room: int) -> bool:
+    """Whether the result is constant, and of a size, known beforehand, that there is room for."""
     if node.op not in _COMPUTED or any(fact and fact.constant is None for fact in known):
         return False
     arrays = [fact.constant for fact in known if fact and fact.constant is not None]
+    size = max((array.size for array in arrays), default=0)
     if node.op == "Concat":
-        return sum(array.size for array in arrays) <= LARGEST
-    if node.op in MOVING or node.op in ("Cast", "Shape"):
-        return True
-    try:
-        return (
-            int(np.prod(np.broadcast_shapes(*(a.shape for a in arrays)), dtype=object)) <= LARGEST
-        )
-    except ValueError:
-        return True  # scales along an axis; or wrong shapes, which the operation tells
+        size = sum(array.size for array in arrays)
+    elif node.op not in MOVING:
+        try:
+            shape = np.broadcast_shapes(*(array.shape for array in arrays))
+            size = int(np.prod(shape, dtype=object))
+        except ValueError:
+            pass  # scales along an axis; or wrong shapes, which the operation tells
+    return size <= room
 
 
 def _computed(node: Node, known: Sequence[Known | None], fact: Known) -> list[Known]:

@@ -310,6 +310,10 @@ def test_truncations():
         assert (IntSpec(fact.grid.low, fact.grid.high) if fact.grid else fact.why) == wanted
     last = node("Trunc", ["x", "s", "z", "i", "t", "o"], domain=QONNX)
     assert spec([last], held) == signed(4)
+    held |= {"z": F(32), "o": F(6)}  # 32 in steps of 16
+    assert spec([last], held) == between(-34, 29)
+    nodes = [node("Relu", ["x"], "r"), node("Trunc", ["r", *"szito"], domain=QONNX)]
+    assert spec(nodes, held) == between(0, 29)
 
 
 INTEGERS = [
