@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -11,11 +12,12 @@ import numpy as np
 
 from accsim.errors import ModelFileError
 
-__all__ = ["Grid", "Known", "constant", "integer_ends", "integers", "unknown"]
+__all__ = ["Grid", "Known", "constant", "first", "integer_ends", "integers", "outward", "unknown"]
 
 Array = np.ndarray[Any, Any]
 
 _INTEGER = re.compile(r"(u?)int([0-9]+)")
+_ROUNDED = 1e-6  # by so much, relative, floats may leave an interval that real numbers keep
 WIDEST = 2**20  # codes up to here are found again from float32, whatever was rounded on the way
 
 
@@ -88,3 +90,16 @@ def integer_ends(dtype: np.dtype[Any]) -> tuple[int, int]:
         raise ModelFileError(f"codes must be integers, not {dtype.name}")
     bits = int(found[2])
     return (0, 2**bits - 1) if found[1] else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def first(known: Sequence[Known | None]) -> Known:
+    """What is known of a node's first input. Raises: ModelFileError if it has none."""
+    if not known or known[0] is None:
+        raise ModelFileError("it has no input")
+    return known[0]
+
+
+def outward(low: float, high: float, by: float = _ROUNDED) -> tuple[float, float]:
+    """A little wider: rounding may carry a float past the end of what it stands for."""
+    below, above = (abs(end) * by if abs(end) < inf else 0.0 for end in (low, high))
+    return low - below, high + above
