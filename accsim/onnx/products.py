@@ -143,6 +143,7 @@ def _layer(node: Node, places: Places, known: Sequence[Known | None]) -> Product
     axis = -1 if by_column else 0
     constant = weights(node.input(places.w), w, w_zero, axis)
     came = operand(node.input(places.x), _at(known, places.x), _at(known, places.x_zero))
+    _check_types(node, places, known)
     if came.late and places.form is conv:
         form = conv(node, constant.codes.shape, mixed=True)
     else:
@@ -170,6 +171,16 @@ def _layer(node: Node, places: Places, known: Sequence[Known | None]) -> Product
         return (form.inputs(came.codes(inputs[places.x]), code),)
 
     return Product(layer, operands, lambda sums, inputs: result(form.sums(sums), inputs))
+
+
+def _check_types(node: Node, places: Places, known: Sequence[Known | None]) -> None:
+    """Raise ModelFileError for sides that are not both of integer types, or both of floats."""
+    integers = [_at(known, place).whole for place in (places.x, places.w)]
+    if integers != [places.x_zero is not None or any(integers)] * 2:
+        raise ModelFileError("its sides are of other types than it multiplies")
+    factors = [node.attributes.get(name, 1.0) for name in ("alpha", "beta")]
+    if integers[0] and places.x_zero is None and factors != [1.0, 1.0]:
+        raise ModelFileError("it multiplies sums of an integer type by fractions")
 
 
 def _with_padding(came: Operand, form: Form) -> IntSpec:
@@ -238,6 +249,7 @@ def _matmul(node: Node, places: Places, known: Sequence[Known | None]) -> Produc
         _side(node, known, place, zero)
         for place, zero in ((places.x, places.x_zero), (places.w, places.w_zero))
     ]
+    _check_types(node, places, known)
     if any(side.axis is not None for side in sides):
         raise ModelFileError("its inputs have different scales within one sum")
     scale = None

@@ -10,7 +10,7 @@ import numpy as np
 from accsim._check import IntArray
 from accsim.errors import ModelFileError
 from accsim.onnx.known import integer_ends
-from accsim.onnx.quantizers import along
+from accsim.onnx.quantizers import Coded, along
 
 __all__ = [
     "Result",
@@ -27,12 +27,16 @@ Result = Callable[[IntArray, Sequence[Any]], Array]  # sums and a node's inputs 
 
 
 def dequantized(scale: Array, axis: int, bias: int | None, beta: float = 1.0) -> Result:
-    """Sums times a scale, float32, plus beta times the input at `bias`; channels are on `axis`."""
-    factor = scale.astype(np.float32)
+    """Sums times a scale, plus beta times the input at `bias`; channels are on `axis`.
+
+    Of the type of the first input, which may be an integer one, where the scale is 1.
+    """
 
     def result(sums: IntArray, inputs: Sequence[Any]) -> Array:
-        y = sums.astype(np.float32)
-        y = y * _at(factor, axis, y.ndim)
+        first = inputs[0]
+        dtype = np.float32 if isinstance(first, Coded) else np.asarray(first).dtype
+        y = sums.astype(dtype)
+        y = y * _at(scale.astype(dtype), axis, y.ndim)
         added = _given(inputs, bias)
         if added is None:
             return y

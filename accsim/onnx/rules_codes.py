@@ -116,6 +116,8 @@ def dequantize_linear(node: Node, known: Sequence[Known | None]) -> Known:
         )
     if fact.grid is None:
         return unknown(fact.why)
+    if not fact.whole:
+        raise ModelFileError(f"DequantizeLinear {shown(node.name)} is given no integer type")
     zero = np.zeros(1, np.int64) if not zeros or zeros[0] is None else zeros[0].astype(np.int64)
     if not bool((scale > 0).all() and np.isfinite(scale).all()):
         raise ModelFileError(

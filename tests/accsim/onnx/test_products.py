@@ -1,6 +1,7 @@
 """Integer products of every kind and arrangement, against onnxruntime's and the definition."""
 
 import numpy as np
+import onnx
 import pytest
 from onnx_graphs import (
     MICROSOFT,
@@ -16,7 +17,10 @@ from onnx_graphs import (
 )
 
 from accsim import Accumulator, IntSpec, arith, signed, unsigned
+from accsim.errors import ModelFileError
 from accsim.network import MatMul
+from accsim.onnx.graph import graph_of
+from accsim.onnx.trace import trace
 
 U8, I8 = np.uint8, np.int8
 
@@ -412,3 +416,111 @@ def test_conv(case, random):
     made = model([*nodes, wd, node("Conv", ["a", "w"], **how)], {"x": x}, {**held, **weights})
     (layer,) = checked(made, {"x": x}).layers.values()
     assert layer.input_spec == (IntSpec(-100, 225) if case == "depthwise" else IntSpec(-100, 155))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint32, np.float32, np.float64])
+def test_products_without_quantizers(dtype, random):
+    """Integers are integers whatever their type, which is that of the result, too."""
+    x, w = codes(random, (3, 5), I8), random.integers(0, 9, (5, 4)).astype(dtype)
+    x = x.clip(min=0).astype(np.uint8) if dtype == np.uint32 else x
+    cast = node("Cast", ["x"], "c", to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+    checked(model([cast, node("MatMul", ["c", "w"])], {"x": x}, {"w": w}), {"x": x})
+
+
+def test_sides_of_other_types(random):
+    """Floats in an operator of integers, integers times floats, fractions of integers: no layers."""
+    nodes, held = quantized("a", "x", 0.5, 100)
+    w = codes(random, (5, 4), I8)
+    wd, weights = dequantized("w", w, 0.5)
+    held |= weights | {"i": np.ones((5, 4), np.int32), "z": U8(0), "f": np.ones((5, 4), np.float32)}
+    cast = node("Cast", ["a_codes"], "c", to=6)
+    other = "its sides are of other types than it multiplies"
+    for last, why in (
+        (node("MatMulInteger", ["a", "w_codes"]), other),
+        (node("MatMulInteger", ["a_codes", "f"]), other),
+        (node("MatMul", ["a_codes", "w"]), other),
+        (node("MatMul", ["a", "w_codes"]), other),
+        (node("Gemm", ["c", "i"], alpha=0.5), "it multiplies sums of an integer type by fractions"),
+    ):
+        made = model([*nodes, wd, cast, last], {"x": (np.float32, ["N", 5])}, held)
+        assert list(network(made).untraced.values()) == [why]
+    made = model(
+        [*nodes, node("DequantizeLinear", ["a", "a_scale"])], {"x": (np.float32, ["N", 5])}, held
+    )
+    why = trace(graph_of(made))["y"].why
+    assert why == "DequantizeLinear 'DequantizeLinear of y' is given no integer type"
+
+
+def test_a_bias_that_is_computed(random):
+    """It is added to the sums, whatever their register; also where images are as wide as channels."""
+    for width in (5, 7):
+        x, w = codes(random, (2, 2, 7, width + 2)), codes(random, (5, 2, 3, 3), I8)
+        held = {
+            "s": np.float32(0.02),
+            "z": U8(7),
+            "w": w,
+            "ws": np.float32(0.1),
+            "wz": I8(0),
+            "ys": np.float32(3),
+            "yz": U8(20),
+        }
+        inputs = {"x": x, "b": random.integers(-50_000, 50_000, 5, np.int32)}
+        made = model(
+            node("QLinearConv", ["x", *held, "b"]), {"x": (U8, x.shape), "b": (np.int32, [5])}, held
+        )
+        (layer,) = checked(made, inputs).layers.values()
+        assert layer.bias is None
+
+
+SEVERAL = [
+    ("QLinearMatMul", {"s": np.float32([1, 2, 3])}, "it must have one scale of its input, not 3"),
+    ("QLinearMatMul", {"ys": np.float32([1, 2, 3, 4])}, "it must have one scale, not 4"),
+    ("QLinearMatMul", {"yz": np.zeros(4, U8)}, "it must have one zero point, not 4"),
+]
+
+
+@pytest.mark.parametrize(("op", "changed", "text"), SEVERAL)
+def test_several_where_there_must_be_one(op, changed, text, random):
+    """A scale or zero point for each row of the inputs or outputs is refused when it is run."""
+    x, w = codes(random, (3, 5)), codes(random, (5, 4), I8)
+    held = {
+        "s": np.float32(0.1),
+        "z": U8(5),
+        "w": w,
+        "ws": np.float32(0.1),
+        "wz": I8(0),
+        "ys": np.float32(3),
+        "yz": U8(128),
+    }
+    made = model(node(op, ["x", *held]), {"x": x}, held | changed)
+    with pytest.raises(ModelFileError) as raised:
+        ours(made, {"x": x})
+    assert str(raised.value) == f"node '{op} of y' ({op}) cannot be computed: {text}"
+
+
+FORMS = [
+    (node("Conv", ["x", "w"]), (2, 2, 3, 3, 3), "it is a convolution of 3 dimensions, not of 1 or 2"),
+    (node("Conv", ["x", "w"], kernel_shape=[2, 2]), (2, 2, 3, 3), "its kernel_shape [2, 2] is not that of its weights"),
+    (node("Conv", ["x", "w"], strides=[1]), (2, 2, 3, 3), "its strides must be a number for each dimension, not [1]"),
+    (node("Conv", ["x", "w"], strides=[0, 1]), (2, 2, 3, 3), "its strides must be a number for each dimension, not [0, 1]"),
+    (node("Conv", ["x", "w"], dilations=[2**20, 1]), (2, 2, 3, 3), "its dilations must be a number for each dimension, not [1048576, 1]"),
+    (node("Conv", ["x", "w"], pads=[1, 1]), (2, 2, 3, 3), "its pads must be two numbers for each dimension, not [1, 1]"),
+    (node("Conv", ["x", "w"], pads=[1, 1, 1, -1]), (2, 2, 3, 3), "its pads must be two numbers for each dimension, not [1, 1, 1, -1]"),
+    (node("Conv", ["x", "w"], group=0), (2, 2, 3, 3), "group must be at least 1, not 0"),
+    (node("Conv", ["x", "w"], group=3), (2, 2, 3, 3), "groups must divide the 2 output channels, not 3"),
+    (node("ConvTranspose", ["x", "w"], group=3), (2, 2, 3, 3), "group must divide its 2 input channels, not be 3"),
+    (node("MatMul", ["x", "w"]), (2, 5, 4), "its weights are not one matrix"),
+    (node("MatMul", ["w", "x"]), (2, 5, 4), "its constant side is the left one, and not a plain matrix"),
+    (node("Gemm", ["w", "x"]), (5, 4), "its constant side is the left one, and not a plain matrix"),
+    (node("Einsum", ["x", "w"], equation="ij,jk->ik"), (5, 4), "Einsum is no product of one matrix of constant integers"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("last", "shape", "why"), FORMS, ids=[form[2] for form in FORMS])
+def test_arrangements_that_are_no_layer(last, shape, why):
+    """The reason is the node's own."""
+    nodes, held = quantized("x", "i", 0.5, 100)
+    made = model(
+        [*nodes, last], {"i": (np.float32, None)}, held | {"w": np.ones(shape, np.float32)}
+    )
+    assert list(network(made).untraced.values()) == [why]
