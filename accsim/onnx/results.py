@@ -36,7 +36,7 @@ def dequantized(scale: Array, axis: int, bias: int | None, beta: float = 1.0) ->
         first = inputs[0]
         dtype = np.float32 if isinstance(first, Coded) else np.asarray(first).dtype
         y = sums.astype(dtype)
-        y = y * _at(scale.astype(dtype), axis, y.ndim)
+        y *= _at(scale.astype(dtype), axis, y.ndim)
         added = _given(inputs, bias)
         if added is None:
             return y

@@ -250,6 +250,7 @@ def test_types_of_inputs():
     """64-bit integers, bools, half floats, what has no declared type."""
     for dtype, given in (
         (np.int64, [[-(2**63)]]),
+        (np.int64, [[0]]),
         (np.uint64, np.array([[2**64 - 1]], np.uint64)),
         (bool, [[True]]),
         (np.float16, [[0.1]]),
