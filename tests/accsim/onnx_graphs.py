@@ -111,3 +111,20 @@ def tensor(array, name="", **changed):
 def equal(ours, theirs):
     """Whether two arrays are the same to the last bit, in type and shape, too."""
     return (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape) and bool((ours == theirs).all())
+
+
+def codes(random, shape, dtype=np.uint8):
+    """Random codes of a whole type, its ends among them."""
+    ends = np.iinfo(dtype)
+    made = random.integers(ends.min, ends.max, shape, dtype, endpoint=True)
+    made.reshape(-1)[:2] = ends.min, ends.max
+    return made
+
+
+def checked(made, inputs, products=1):
+    """The network, whose outputs are onnxruntime's to the last bit, in 32 bits."""
+    found = network(made)
+    assert (len(found.layers) + len(found.matmuls), dict(found.untraced)) == (products, {})
+    result = next(iter(found.run(inputs, WIDE).outputs.values()))
+    assert equal(result, theirs(made, inputs))
+    return found
