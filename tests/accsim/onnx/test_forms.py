@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from onnx_graphs import (
+    QONNX,
     checked,
     codes,
     dequantized,
@@ -12,6 +13,7 @@ from onnx_graphs import (
     node,
     ours,
     quantized,
+    theirs,
 )
 
 from accsim import IntSpec, signed, unsigned
@@ -213,3 +215,28 @@ def test_arrangements_that_are_no_layer(last, shape, why):
         [*nodes, last], {"i": (np.float32, None)}, held | {"w": np.ones(shape, np.float32)}
     )
     assert list(network(made).untraced.values()) == [why]
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["", "halved"])
+@pytest.mark.parametrize("scale", [[0.25, 0.5], 0.25])
+def test_depthwise_with_qonnx_scales(scale, half, random):
+    """A scale for each channel is one for each register; without groups it would be several."""
+    x = random.normal(0, 3, (2, 2, 5, 5)).astype(np.float32)
+    scales = np.float32(scale).reshape(-1, 1, 1) if np.ndim(scale) else np.float32(scale)
+    weights = codes(random, (2, 1, 3, 3), I8).astype(np.float32)
+    held = {"s": scales, "z": np.float32(0), "b": np.float32(4), "h": np.float32(0.5)}
+    nodes = [node("Quant", ["x", "s", "z", "b"], "q", domain=QONNX)]
+    nodes += [node("Mul", ["q", "h"], "m")] if half else []  # from where codes are floats
+    source, factor = ("m", np.float32(0.5)) if half else ("q", np.float32(1))
+    for groups, w in ((2, weights), (1, np.ones((3, 2, 3, 3), np.float32))):
+        last = node("Conv", [source, "w"], group=groups, name="c")
+        made = model([*nodes, last], {"x": x}, held | {"w": w})
+        found = network(made)
+        if groups == 1 and np.ndim(scale):
+            assert dict(found.untraced) == {"c": "its input has different scales within one sum"}
+            continue
+        (layer,) = found.layers.values()
+        assert (layer.input_spec, layer.groups) == (signed(4), groups)
+        real = (np.rint(x / scales).clip(-8, 7) * scales * factor).astype(np.float32)
+        plain = model(node("Conv", ["x", "w"], group=groups), {"x": x}, {"w": w})
+        assert equal(ours(made, {"x": x}), theirs(plain, {"x": real}))
