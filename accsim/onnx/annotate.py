@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import onnx
 
@@ -20,6 +21,8 @@ from accsim.spec import Accumulator
 
 __all__ = ["annotate"]
 
+EXTERNAL = onnx.TensorProto.EXTERNAL
+
 
 def annotate(
     path: str | os.PathLike[str],
@@ -31,11 +34,13 @@ def annotate(
 
     The registers, by node name, are returned, too. Those of products of activations are told by
     their types alone, if the file says how many products they sum, and else left out. Nothing else
-    of the model changes; data that it keeps in other files stay there.
+    of the model changes; data that it keeps in other files stay there, and so `out` must lie beside
+    the model if there are such.
 
     Raises: as `load`; OSError if `out` cannot be written.
     """
     model = read_model(path)
+    _check_place(model.graph, Path(path), Path(out))
     graph = graph_of(model, external_data=external_data)
     registers = least_registers(network_of(graph))
     outputs = {node.name: node.outputs[0] for node in graph.nodes if node.name in registers}
@@ -46,6 +51,15 @@ def annotate(
     with atomically(out) as file:
         file.write(data)
     return registers
+
+
+def _check_place(graph: onnx.GraphProto, path: Path, out: Path) -> None:
+    """Raise ModelFileError if data in other files would not be found from `out`."""
+    outside = any(tensor.data_location == EXTERNAL for tensor in graph.initializer)
+    if outside and out.resolve().parent != path.resolve().parent:
+        raise ModelFileError(
+            f"{out.name} must be written beside {path.name}, whose data are kept in other files"
+        )
 
 
 def str_of(register: Accumulator) -> str:

@@ -65,7 +65,7 @@ def weights(name: str, fact: Known, zero: Known | None, axis: int) -> Weights:
     Raises: ModelFileError saying why they are no integers.
     """
     if fact.grid is None or fact.grid.codes is None:
-        raise ModelFileError(f"its weights {shown(name)} are no constant integers: {_why(fact)}")
+        raise ModelFileError(f"its weight {shown(name)} is no constant of integers: {_why(fact)}")
     codes, low, high = np.asarray(fact.grid.codes), fact.grid.low, fact.grid.high
     if zero is not None:
         if zero.constant is None:

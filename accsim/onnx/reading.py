@@ -51,6 +51,8 @@ def read_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
             data = file.read(found.st_size if stat.S_ISREG(found.st_mode) else MAX_BYTES)
     except OSError as error:
         raise ModelFileError(f"{name} cannot be read: {error.strerror}") from None
+    if not data:
+        raise ModelFileError(f"{name} is empty")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
@@ -193,7 +195,7 @@ def _from_outside(
     if folder is None:
         raise ModelFileError(
             f"{where} is kept in another file, {shown(location)}: name the folder that it is in"
-            " (external_data)"
+            " (external_data, --external-data)"
         )
     offset, length = (_count(entries, key, where) for key in ("offset", "length"))
     if length not in (None, claimed):

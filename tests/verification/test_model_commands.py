@@ -340,7 +340,7 @@ def test_what_is_not_traced_is_told(command, tmp_path):
     """By name with the reason, in the table, the JSON, the page and the report; and exit code 3."""
     model, page = mixed(tmp_path / "m.onnx"), tmp_path / "page.html"
     code, out, _ = command("verify", model, "--bits", 20, "--html", page)
-    reason = "its weights 'f' are no constant integers: it is a constant of fractions"
+    reason = "its weight 'f' is no constant of integers: it is a constant of fractions"
     lines = [
         "attention: a product of activations, INT8 and INT8, whose length is not known: undecided",
         f"float: not traced: {reason}",
@@ -456,7 +456,10 @@ def test_weights_in_another_file(command, tmp_path):
     path = tmp_path / "model" / "m.onnx"
     onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     code, _, err = command("verify", path, "--bits", 12)
-    assert (code, "name the folder that it is in (external_data)" in err) == (2, True)
+    assert (code, "name the folder that it is in (external_data, --external-data)" in err) == (
+        2,
+        True,
+    )
     where = ("--external-data", tmp_path / "model")
     np.save(tmp_path / "x.npy", np.load(MLP_DATA)["x"][:2])
     for words in (

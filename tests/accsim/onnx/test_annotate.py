@@ -102,3 +102,19 @@ def test_products_without_a_name(tmp_path):
     assert out.read_bytes() == source.read_bytes()
     source.write_bytes(product("").SerializeToString())
     assert annotate(source, out) == {"y": Accumulator(12)}
+
+
+def test_data_in_other_files_stay_in_reach(tmp_path):
+    """An annotated model with data elsewhere is written beside the model, and loads again."""
+    folder, away = tmp_path / "here", tmp_path / "away"
+    folder.mkdir(), away.mkdir()
+    source = folder / "m.onnx"
+    onnx.save_model(
+        product(), source, save_as_external_data=True, location="m.data", size_threshold=0
+    )
+    with pytest.raises(ModelFileError) as refused:
+        annotate(source, away / "o.onnx", external_data=folder)
+    text = "o.onnx must be written beside m.onnx, whose data are kept in other files"
+    assert (str(refused.value), list(away.iterdir())) == (text, [])
+    annotate(source, folder / "o.onnx", external_data=folder)
+    assert load(folder / "o.onnx", external_data=folder).registers == {"p": Accumulator(12)}

@@ -54,9 +54,10 @@ def test_no_model(data, tmp_path):
     assert refused(data, tmp_path) == "m.onnx is not an ONNX model"
 
 
-@pytest.mark.parametrize("data", [b"", onnx.ModelProto(ir_version=8).SerializeToString()])
-def test_no_graph(data, tmp_path):
-    """A message without one, or without nodes."""
+def test_no_graph(tmp_path):
+    """No bytes, and a message without a graph."""
+    assert refused(b"", tmp_path) == "m.onnx is empty"
+    data = onnx.ModelProto(ir_version=8).SerializeToString()
     assert refused(data, tmp_path) == "m.onnx must hold a graph with nodes"
 
 
@@ -253,7 +254,7 @@ def test_external_data(outside, tmp_path):
         assert result.tolist() == [wanted]
     assert refused(outside.model(), tmp_path) == (
         "initializer 'w' is kept in another file, 'w.bin': name the folder that it is in"
-        " (external_data)"
+        " (external_data, --external-data)"
     )
 
 
