@@ -14,7 +14,7 @@ from accsim.errors import AccsimError, DtypeError, RangeError, ShapeError, SpecE
 from accsim.layer import IntLayer
 from accsim.padding import exact_extremes
 from accsim.simulate import Run, simulate
-from accsim.spec import Accumulator, IntSpec
+from accsim.spec import MAX_BITS, Accumulator, IntSpec
 
 __all__ = ["MatMul", "Network", "NetworkInput", "NetworkRun", "least_registers"]
 
@@ -236,10 +236,14 @@ def least_registers(network: Network) -> dict[str, Accumulator]:
     """The narrowest two's complement register that no input overflows, by product.
 
     Of a product of activations by its types; those of unknown length are left out.
+
+    Raises: RangeError naming a layer whose sums need more than 62 bits.
     """
     found = {}
     for name, layer in network.layers.items():
         bits = int(bits_per_channel(*exact_extremes(layer)).max())
+        if bits > MAX_BITS:
+            raise RangeError(f"{name}: its sums need {bits} bits; at most {MAX_BITS} are simulated")
         found[name] = Accumulator(max(bits, 2))
     for name, matmul in network.matmuls.items():
         if matmul.least_bits is not None:

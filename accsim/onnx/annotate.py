@@ -69,11 +69,15 @@ def str_of(register: Accumulator) -> str:
 
 def _write(graph: onnx.GraphProto, words: Mapping[str, str]) -> None:
     """Annotate values by name; what else is annotated of them stays."""
-    there = {entry.tensor_name: entry for entry in graph.quantization_annotation}
+    there = {}
+    for entry in graph.quantization_annotation:
+        if entry.tensor_name in words:  # what it says by now, maybe twice
+            kept = [pair for pair in entry.quant_parameter_tensor_names if pair.key != KEY]
+            del entry.quant_parameter_tensor_names[:]
+            entry.quant_parameter_tensor_names.extend(kept)
+            there[entry.tensor_name] = entry
     for name, word in words.items():
         entry = there.get(name)
         if entry is None:
             entry = graph.quantization_annotation.add(tensor_name=name)
-        pairs = [pair for pair in entry.quant_parameter_tensor_names if pair.key == KEY]
-        pair = pairs[0] if pairs else entry.quant_parameter_tensor_names.add(key=KEY)
-        pair.value = word
+        entry.quant_parameter_tensor_names.add(key=KEY, value=word)

@@ -162,6 +162,8 @@ def _nodes(graph: onnx.GraphProto, opsets: Mapping[str, int], folder: Path | Non
 def _check_node(proto: onnx.NodeProto, name: str, domain: str, version: int) -> None:
     """Raise ModelFileError unless inputs and attributes are those of the operator, if known."""
     op = proto.op_type
+    if not any(proto.output):
+        raise ModelFileError(f"node {shown(name)} must give a value")
     if not op.isprintable() or not 0 < len(op) <= 100:
         raise ModelFileError(f"node {shown(name)} must name an operator, not {shown(op)}")
     for attribute in proto.attribute:
@@ -201,11 +203,13 @@ def _names(graph: onnx.GraphProto) -> list[str]:
     """A name for each node, all different: its own where it has one alone, else its output's."""
     given = Counter(node.name for node in graph.node)
     taken = {name for name, times in given.items() if times == 1 and name}
-    names = []
+    names: list[str] = []
     for node in graph.node:
         name = node.name
         if name not in taken:
             name = next((output for output in node.output if output), node.op_type)
+            if name in taken or given[name]:
+                name = f"{name}#{len(names)}"  # its place in the file
             while name in taken or given[name]:
                 name += "'"
             taken.add(name)

@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 
 _INTEGER = re.compile(r"(u?)int([0-9]+)")
 _ROUNDED = 1e-6  # by so much, relative, floats may leave an interval that real numbers keep
-WIDEST = 2**20  # codes up to here are found again from float32, whatever was rounded on the way
+WIDEST = 2**20  # codes up to here are found again from float32, if no other rounding came between
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +34,7 @@ class Grid:
     scale: Array
     axis: int | None = None
     codes: Array | None = None
+    rounded: int = 0  # how often the values were rounded after they were made of codes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,9 +54,9 @@ class Known:
     shape: tuple[int | str | None, ...] | None = None  # as far as the file declares it
 
 
-def unknown(why: str, low: float = -inf, high: float = inf) -> Known:
+def unknown(why: str, low: float = -inf, high: float = inf, *, whole: bool = False) -> Known:
     """Numbers of no grid."""
-    return Known(low, high, why=why)
+    return Known(low, high, why=why, whole=whole)
 
 
 def constant(array: Array) -> Known:
@@ -65,10 +66,11 @@ def constant(array: Array) -> Known:
     if array.dtype.name.lstrip("u").startswith("int"):
         if array.dtype.itemsize == 8 and int(np.abs(array // 2).max()) >= 2**60:
             return Known(constant=array, why="it has numbers that no register holds")
+        if array.dtype.itemsize < 4:
+            codes = array if array.dtype.kind in "iu" else array.astype(np.int8)
+            return replace(integers(*integer_ends(array.dtype), codes), constant=array)
         codes = array.astype(np.int64)
-        ends = int(codes.min()), int(codes.max())
-        ends = integer_ends(array.dtype) if array.dtype.itemsize < 4 else ends
-        return replace(integers(*ends, codes), constant=array)
+        return replace(integers(int(codes.min()), int(codes.max()), codes), constant=array)
     low, high = float(array.min()), float(array.max())
     if not (-(2.0**62) < low <= high < 2.0**62):  # NaN, too
         return Known(constant=array, why="it has numbers that no register holds")

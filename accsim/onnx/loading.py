@@ -12,6 +12,7 @@ import numpy as np
 from accsim.errors import AccsimError, ModelFileError
 from accsim.layer import IntLayer
 from accsim.network import MatMul, Multiply, Network
+from accsim.onnx.batches import rows_apart
 from accsim.onnx.evaluate import operation
 from accsim.onnx.graph import Graph, Node, graph_of
 from accsim.onnx.known import Known
@@ -63,7 +64,7 @@ def network_of(graph: Graph) -> Network:
         graph.inputs,
         graph.outputs,
         _evaluator(graph, known, products),
-        _rows_apart(graph),
+        rows_apart(graph, known),
     )
 
 
@@ -77,34 +78,24 @@ def _registers(graph: Graph, products: Mapping[str, Product]) -> dict[str, Accum
     return found
 
 
-def _rows_apart(graph: Graph) -> bool:
-    """Whether inputs and outputs share a batch of open size, and no scale is made of all of it."""
-    ends = [*graph.inputs.values(), *graph.outputs.values()]
-    first = {end.shape[0] if end.shape else None for end in ends}
-    shared = len(first) == 1 and all(isinstance(size, str) for size in first)
-    return shared and not any(_joins_rows(node, graph) for node in graph.nodes)
-
-
-def _joins_rows(node: Node, graph: Graph) -> bool:
-    """Whether a node makes one number of a whole batch, as far as the file shows it."""
-    if not node.op.startswith("Reduce"):
-        return node.op.startswith("DynamicQuantize")
-    axes = node.attributes.get("axes", graph.constants.get(node.input(1), ()))
-    return not len(axes) or 0 in np.asarray(axes)
-
-
 def _evaluator(graph: Graph, known: Mapping[str, Known], products: Mapping[str, Product]) -> Any:
-    """What runs the graph: node by node, each value forgotten after its last use."""
-    constants = {name: fact.constant for name, fact in known.items() if fact.constant is not None}
-    nodes = [node for node in graph.nodes if not all(o in constants for o in node.outputs if o)]
+    """What runs the graph: node by node, each value forgotten after its last use.
+
+    Weights are not kept beside the layers that hold their integers.
+    """
+    made = {name for name, fact in known.items() if fact.constant is not None}
+    nodes = [node for node in graph.nodes if not all(o in made for o in node.outputs if o)]
     operations = {node.name: operation(node) for node in nodes if node.name not in products}
-    last = {name: place for place, node in enumerate(nodes) for name in node.inputs}
-    last |= dict.fromkeys(graph.outputs, len(nodes))
+    reads = {node.name: _reads(node, products.get(node.name)) for node in nodes}
+    last = {name: place for place, node in enumerate(nodes) for name in reads[node.name]}
+    outputs = tuple(graph.outputs)
+    last |= dict.fromkeys(outputs, len(nodes))
+    constants = {name: known[name].constant for name in made & last.keys()}
 
     def evaluate(inputs: Mapping[str, Array], multiply: Multiply) -> dict[str, Array]:
         values: dict[str, Any] = {**constants, **inputs}
         for place, node in enumerate(nodes):
-            given = [values[name] if name else None for name in node.inputs]
+            given = [values[name] if name else None for name in reads[node.name]]
             if node.name in products:
                 made = [_product(node, products[node.name], given, multiply)]
             else:
@@ -113,9 +104,16 @@ def _evaluator(graph: Graph, known: Mapping[str, Known], products: Mapping[str, 
             for name in {*node.inputs, *node.outputs}:
                 if last.get(name, -1) <= place and name not in constants:
                     values.pop(name, None)
-        return {name: floats(values[name]) for name in graph.outputs}
+        return {name: floats(values[name]) for name in outputs}
 
     return evaluate
+
+
+def _reads(node: Node, found: Product | None) -> tuple[str, ...]:
+    """The values that a node is given when it runs; empty for the weights of a layer."""
+    if found is None or found.weights is None:
+        return node.inputs
+    return tuple("" if place == found.weights else n for place, n in enumerate(node.inputs))
 
 
 def _product(node: Node, found: Product, given: list[Any], multiply: Multiply) -> Array:

@@ -48,15 +48,17 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operand:
-    """Activations. `codes`: a value and its zero point, if that is computed, to the integers that
-    registers multiply. `late`: these are raw codes, and the zero point is taken off the sums.
+    """Activations. `codes`: a value to the integers that registers multiply, in `spec`.
+
+    `zero`: the range of a zero point that is computed; codes are raw then, and it is taken off the
+    sums.
     """
 
     spec: IntSpec
     codes: Callable[[Any], IntArray]
     scale: Array
     axis: int | None
-    late: bool = False
+    zero: IntSpec | None = None
 
 
 def weights(name: str, fact: Known, zero: Known | None, axis: int) -> Weights:
@@ -90,13 +92,17 @@ def operand(name: str, fact: Known, zero: Known | None) -> Operand:
         raise ModelFileError(f"its input {shown(name)} is not quantized: {_why(fact)}")
     if grid.axis is None and grid.scale.size > 1:  # of a constant
         raise ModelFileError("its input has different scales within one sum")
-    late = zero is not None and zero.constant is None
-    offset = 0
+    late, offset = None, 0
+    if zero is not None and zero.constant is None:
+        if zero.grid is None or not zero.whole:
+            raise ModelFileError(f"the zero point of its input {shown(name)} is of no known range")
+        late = IntSpec(zero.grid.low, zero.grid.high)
     if zero is not None and zero.constant is not None and zero.constant.any():
         if zero.constant.size != 1:
             raise ModelFileError(f"its input {shown(name)} has several zero points")
         offset = int(zero.constant.reshape(-1)[0])
-    if not fact.whole and not -WIDEST <= grid.low <= grid.high <= WIDEST:
+    widest = WIDEST // (1 + grid.rounded)
+    if not fact.whole and not -widest <= grid.low <= grid.high <= widest:
         raise ModelFileError(
             f"its input {shown(name)} has codes from {grid.low} to {grid.high}, more than float32"
             " tells apart"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
+import onnx
 
 from accsim._check import IntArray
 from accsim.errors import ModelFileError
@@ -35,18 +37,22 @@ __all__ = ["Product", "multiplies", "product"]
 Array = np.ndarray[Any, Any]
 Inputs = Sequence[Any]  # the values that a node is given, None for those left out
 
+MASKED = 2**27  # weights, counted for each set of taps that can fall on padding
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Product:
     """One node that multiplies integers.
 
     `operands`: the node's inputs to the integers that the layer takes, of a matmul to both sides.
-    `result`: the layer's sums and the node's inputs to the node's output.
+    `result`: the layer's sums and the node's inputs to the node's output. `weights`: at which input
+    the node has what the layer holds.
     """
 
     what: IntLayer | MatMul
     operands: Callable[[Inputs], tuple[IntArray, ...]]
     result: Result
+    weights: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +96,26 @@ _OTHERS |= {
     )
     for op in ops
 }
-_KNOWN_DOMAINS = ("", QONNX, MICROSOFT, "ai.onnx.ml")
-_NO_PRODUCTS = {"QuantizeLinear", "DequantizeLinear", "QLinearAveragePool", *MICROSOFT_OPERATORS}
+# What does not, of domains whose operators are not all known.
+_NO_PRODUCTS = {
+    QONNX: {
+        "Quant", "IntQuant", "BipolarQuant", "FloatQuant", "Trunc", "Im2Col", "MultiThreshold",
+        "MaxPoolNHWC", "QuantAvgPool2d", "DebugMarker",
+    },
+    MICROSOFT: {
+        "QuantizeLinear", "DequantizeLinear", "QLinearAveragePool", *MICROSOFT_OPERATORS,
+    },
+}  # fmt: skip
 
 
 def multiplies(node: Node) -> bool:
     """Whether a node multiplies matrices, or may: of foreign operators nothing is known."""
     kind = (node.domain, node.op)
-    foreign = node.domain not in _KNOWN_DOMAINS
-    unknown = node.domain == MICROSOFT and node.op not in _NO_PRODUCTS
-    return kind in _PLACES or kind in _OTHERS or foreign or unknown
+    if node.domain in ("", "ai.onnx.ml"):
+        known = onnx.defs.has(node.op, node.domain)
+    else:
+        known = node.op in _NO_PRODUCTS.get(node.domain, ())
+    return kind in _PLACES or kind in _OTHERS or not known
 
 
 def product(node: Node, known: Sequence[Known | None]) -> Product:
@@ -144,10 +160,9 @@ def _layer(node: Node, places: Places, known: Sequence[Known | None]) -> Product
     constant = weights(node.input(places.w), w, w_zero, axis)
     came = operand(node.input(places.x), _at(known, places.x), _at(known, places.x_zero))
     _check_types(node, places, known)
-    if came.late and places.form is conv:
+    form = places.form(node, constant.codes.shape)
+    if places.form is conv and (came.zero or _many_masks(came, constant, form)):
         form = conv(node, constant.codes.shape, mixed=True)
-    else:
-        form = places.form(node, constant.codes.shape)
     arranged = form.weight(constant.codes)
     scale = _scale(came, constant, form, len(arranged)) if not places.scales else None
     start = _start(node, places, known, scale, len(arranged))
@@ -156,21 +171,21 @@ def _layer(node: Node, places: Places, known: Sequence[Known | None]) -> Product
         weight_spec=constant.spec,
         input_spec=_with_padding(came, form),
         bias=start,
-        **({} if form.axis in (-1, -2) and not form.geometry else form.geometry),
+        **form.geometry,
     )
     result = _result(
         node, replace(places, bias=places.bias if start is None else None), form, scale
     )
-    if came.late:
+    if came.zero:
         assert places.x_zero is not None, "a zero point that is computed is an input"
         sums = layer.rows.sum(axis=1, dtype=np.int64)
         result = less_zero_point(result, sums, places.x_zero, form.axis)
 
     def operands(inputs: Inputs) -> tuple[IntArray, ...]:
-        code = int(only(inputs[places.x_zero], "zero point")) if came.late else 0  # type: ignore[index]
+        code = int(only(inputs[places.x_zero], "zero point")) if came.zero else 0  # type: ignore[index]
         return (form.inputs(came.codes(inputs[places.x]), code),)
 
-    return Product(layer, operands, lambda sums, inputs: result(form.sums(sums), inputs))
+    return Product(layer, operands, lambda sums, inputs: result(form.sums(sums), inputs), places.w)
 
 
 def _check_types(node: Node, places: Places, known: Sequence[Known | None]) -> None:
@@ -184,10 +199,22 @@ def _check_types(node: Node, places: Places, known: Sequence[Known | None]) -> N
 
 
 def _with_padding(came: Operand, form: Form) -> IntSpec:
-    """The range of codes, with the 0 that pads them, if padding is among them."""
-    if not form.mixes or came.late or came.spec.contains_zero:
+    """The range of codes, with what pads them, if padding is among them: 0, or any zero point."""
+    if not form.mixes:
         return came.spec
-    return IntSpec(min(came.spec.min, 0), max(came.spec.max, 0))
+    padding = came.zero or IntSpec(0, 0)
+    return IntSpec(min(came.spec.min, padding.min), max(came.spec.max, padding.max))
+
+
+def _many_masks(came: Operand, constant: Weights, form: Form) -> bool:
+    """Whether too many sets of taps can fall on padding, beside inputs without 0, to decide each.
+
+    Then padding is put among the inputs, as any other code.
+    """
+    if came.spec.contains_zero or not any(form.geometry.get("padding", ())):
+        return False
+    sets = prod(size * (size + 1) // 2 for size in form.weight(constant.codes).shape[2:])
+    return bool(sets * constant.codes.size > MASKED)
 
 
 def _scale(came: Operand, constant: Weights, form: Form, channels: int) -> Array:
@@ -263,7 +290,7 @@ def _matmul(node: Node, places: Places, known: Sequence[Known | None]) -> Produc
             sides, (places.x, places.w), (places.x_zero, places.w_zero), turned, strict=True
         ):
             found = side.codes(inputs[place])
-            if side.late:
+            if side.zero:
                 offset = only(inputs[zero], "zero point")  # type: ignore[index]
                 found = found.astype(np.int64) - np.int64(offset)
             if found.ndim == 1:  # a row on the left, a column on the right
@@ -276,7 +303,8 @@ def _matmul(node: Node, places: Places, known: Sequence[Known | None]) -> Produc
         _length(_at(known, places.x), turned[0], -1),
         _length(_at(known, places.w), turned[1], -2),
     )
-    said = next((length for length in taps if length is not None), None)
+    lengths = {length for length in taps if length is not None}
+    said = lengths.pop() if len(lengths) == 1 else None
 
     def shaped(sums: IntArray, inputs: Inputs) -> Array:
         row, column = (dimensions(inputs[place]) == 1 for place in (places.x, places.w))
@@ -295,10 +323,10 @@ def _length(fact: Known, turned: bool, axis: int) -> int | None:
     axis = -3 - axis if turned else axis
     shape = fact.shape or ()
     size = shape[axis] if len(shape) >= 2 else None
-    return size if isinstance(size, int) else None
+    return size if isinstance(size, int) and 0 < size < 2**31 else None
 
 
 def _reach(side: Operand) -> IntSpec:
     """The range of a side less its zero point, which may be any code if it is computed."""
-    span = side.spec.max - side.spec.min
-    return IntSpec(-span, span) if side.late else side.spec
+    zero = side.zero or IntSpec(0, 0)
+    return IntSpec(side.spec.min - zero.max, side.spec.max - zero.min)

@@ -288,9 +288,8 @@ def _scale(scale: Array) -> Array:
 
 
 def _whole(array: Array, name: str) -> Array:
-    if array.size == 0 or not bool(
-        (np.rint(array) == array).all() and (np.abs(array) <= 2**24).all()
-    ):
+    wide = array.astype(np.float64)
+    if array.size == 0 or not bool((np.rint(wide) == wide).all() and (abs(wide) <= 2**24).all()):
         raise ModelFileError(f"a {name} must be an integer of at most 24 bits")
     return array.astype(np.float32)
 

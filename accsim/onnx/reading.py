@@ -223,11 +223,11 @@ def _contained(folder: Path, location: str, where: str, offset: int, count: int)
             f"{where} must lie inside the folder of external data, not at {shown(location)}"
         )
     path = folder
-    for part in parts:
-        path = path / part
-        if path.is_symlink():
-            raise ModelFileError(f"{where} must not be reached by a link: {shown(location)}")
     try:
+        for part in parts:
+            path = path / part
+            if path.is_symlink():
+                raise ModelFileError(f"{where} must not be reached by a link: {shown(location)}")
         if not path.is_file() and path.exists():  # opening a pipe would wait
             raise ModelFileError(f"{where} must lie in a plain file of one name: {shown(location)}")
         with path.open("rb") as file:

@@ -29,11 +29,11 @@ Result = Callable[[IntArray, Sequence[Any]], Array]  # sums and a node's inputs 
 def dequantized(scale: Array, axis: int, bias: int | None, beta: float = 1.0) -> Result:
     """Sums times a scale, plus beta times the input at `bias`; channels are on `axis`.
 
-    Of the type of the first input, which may be an integer one, where the scale is 1.
+    Of the type of its inputs, which may be an integer one, where the scale is 1.
     """
 
     def result(sums: IntArray, inputs: Sequence[Any]) -> Array:
-        first = inputs[0]
+        first = next(side for side in inputs[:2] if side is not None)  # weights are not given
         dtype = np.float32 if isinstance(first, Coded) else np.asarray(first).dtype
         y = sums.astype(dtype)
         y *= _at(scale.astype(dtype), axis, y.ndim)

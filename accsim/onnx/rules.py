@@ -24,6 +24,7 @@ from accsim.onnx.rules_codes import (
     dynamic,
     quantize,
     quantize_linear,
+    sums_of_integers,
 )
 from accsim.onnx.rules_moving import (
     clip,
@@ -78,7 +79,8 @@ def _scaled(node: Node, known: Sequence[Known | None]) -> Known:
     if bool((scale == 1).any()) and frexp(factor)[0] != 0.5:
         # nearly whole numbers, which a Cast would make others of
         return unknown(f"{node.op} {shown(node.name)} makes fractions whole by rounding", *ends)
-    return Known(*ends, replace(grid, scale=scale, codes=None))
+    rounded = grid.rounded + 1
+    return Known(*ends, replace(grid, scale=scale, codes=None, rounded=rounded))
 
 
 def _add(node: Node, known: Sequence[Known | None]) -> Known:
@@ -98,7 +100,8 @@ def _add(node: Node, known: Sequence[Known | None]) -> Known:
     if max(a.scale.size, b.scale.size) > 1 or a.scale.reshape(-1)[0] != b.scale.reshape(-1)[0]:
         return unknown(f"{node.op} {shown(node.name)} adds values of different scales", *sums)
     codes = (b.low, b.high) if sign > 0 else (-b.high, -b.low)
-    return Known(*sums, Grid(a.low + codes[0], a.high + codes[1], a.scale.reshape(())))
+    grid = Grid(a.low + codes[0], a.high + codes[1], a.scale.reshape(()))
+    return Known(*sums, replace(grid, rounded=1 + max(a.rounded, b.rounded)))
 
 
 def _no_integers(node: Node, known: Sequence[Known | None]) -> None:
@@ -151,6 +154,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("", "Pad"): pad,
     ("", "Cast"): cast,
     ("", "DynamicQuantizeLinear"): dynamic,
+    **{("", op): sums_of_integers for op in ("ConvInteger", "MatMulInteger")},
     **{(QONNX, op): quantize for op in ("Quant", "IntQuant", "BipolarQuant", "Trunc")},
     **{(domain, "QuantizeLinear"): quantize_linear for domain in ("", MICROSOFT)},
     **{(domain, "DequantizeLinear"): dequantize_linear for domain in ("", MICROSOFT)},

@@ -33,6 +33,7 @@ __all__ = [
     "dynamic",
     "quantize",
     "quantize_linear",
+    "sums_of_integers",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -57,6 +58,9 @@ def quantize(node: Node, known: Sequence[Known | None]) -> Known:
     """Quant and its like: a grid, as narrow as what comes in makes it."""
     fact = first(known)
     inputs = constants_of(node, known, 1)
+    if inputs and inputs[0] is not None and inputs[0].dtype != np.float32:
+        kind = inputs[0].dtype.name
+        raise ModelFileError(f"{node.op} {shown(node.name)} has a scale of {kind}, not float32")
     quantizer = quantizer_of(node, inputs, _dimensions(node, fact))
     scale, axis = _one_axis(np.asarray(quantizer.scale), fact.constant)
     return _on_grid(Grid(*_ends(quantizer, fact), scale, axis))
@@ -140,12 +144,14 @@ def cast(node: Node, known: Sequence[Known | None]) -> Known:
     except (KeyError, TypeError, ValueError):
         raise ModelFileError(f"Cast {shown(node.name)} makes it no type that is known") from None
     grid = fact.grid
+    whole = dtype.kind in "iu"
     if grid is None or grid.scale.size > 1 or float(grid.scale.reshape(-1)[0]) != 1:
-        return unknown(f"Cast {shown(node.name)} makes it {dtype.name}")
+        return unknown(f"Cast {shown(node.name)} makes it {dtype.name}", whole=whole)
     floating = dtype.kind == "f" and dtype.itemsize >= 4
     low, high = (-WIDEST, WIDEST) if floating else integer_ends(dtype)
     if not low <= grid.low <= grid.high <= high:
-        return unknown(f"Cast {shown(node.name)} makes it {dtype.name}, which has less room")
+        reason = f"Cast {shown(node.name)} makes it {dtype.name}, which has less room"
+        return unknown(reason, whole=whole)
     return replace(fact, whole=not floating)
 
 
@@ -161,6 +167,11 @@ def codes_at(place: int) -> Rule:
         return integers(*integer_ends(zero.constant.dtype))
 
     return rule
+
+
+def sums_of_integers(node: Node, known: Sequence[Known | None]) -> Known:
+    """What a register held, in 32 bits, whose arithmetic wraps: nothing is concluded from it."""
+    return unknown(f"it comes from {node.op} {shown(node.name)}", whole=True)
 
 
 def dynamic(node: Node, known: Sequence[Known | None]) -> Known:

@@ -81,6 +81,8 @@ def _limit(known: Sequence[Known | None], place: int, default: float) -> float:
         return default
     if fact.constant is None:
         raise ModelFileError("it is clipped to what the graph computes")
+    if fact.constant.size > 1:
+        raise ModelFileError("it is clipped to several limits")
     return float(fact.constant.reshape(-1)[0]) if fact.constant.size else default
 
 
@@ -121,13 +123,15 @@ def _joined(
     if not facts:
         raise ModelFileError("it has no input")
     low, high = lower(fact.low for fact in facts), upper(fact.high for fact in facts)
+    whole = any(fact.whole for fact in facts)
     for fact in facts:
         if fact.grid is None:
-            return unknown(fact.why, low, high)
+            return unknown(fact.why, low, high, whole=whole)
     grids = [fact.grid for fact in facts if fact.grid]
     scales = {grid.scale.reshape(-1)[0].item() for grid in grids if grid.low or grid.high}
     if any(grid.axis is not None or grid.scale.size > 1 for grid in grids) or len(scales) > 1:
-        return unknown(f"{node.op} {shown(node.name)} joins values of different scales", low, high)
+        reason = f"{node.op} {shown(node.name)} joins values of different scales"
+        return unknown(reason, low, high, whole=whole)
     one = next((grid for grid in grids if grid.low or grid.high), grids[0])
     ends = lower(grid.low for grid in grids), upper(grid.high for grid in grids)
     return Known(low, high, Grid(*ends, one.scale), whole=all(fact.whole for fact in facts))
@@ -162,6 +166,8 @@ def pad(node: Node, known: Sequence[Known | None]) -> Known:
     if len(known) > 2 and known[2] is not None:
         if known[2].constant is None:
             return unknown(f"{node.op} {shown(node.name)} pads with what is not constant")
+        if known[2].constant.size > 1:
+            raise ModelFileError(f"Pad {shown(node.name)} pads with several values")
         value = float(known[2].constant.reshape(-1)[0]) if known[2].constant.size else 0.0
     grid = fact.grid
     low, high = min(fact.low, value), max(fact.high, value)

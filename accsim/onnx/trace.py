@@ -68,7 +68,8 @@ def _input(name: str, described: NetworkInput) -> Known:
     dtype = described.dtype
     if dtype is not None and dtype.kind in "iu" and dtype.itemsize < 8:
         return integers(*integer_ends(dtype))
-    return unknown(f"it comes from the network's input {shown(name)}")
+    whole = dtype is not None and dtype.kind in "iu"
+    return unknown(f"it comes from the network's input {shown(name)}", whole=whole)
 
 
 def _constant_of(node: Node) -> Known:
@@ -88,7 +89,8 @@ def _outputs(node: Node, known: Sequence[Known | None], room: int) -> list[Known
     Of at most `room` numbers.
     """
     rule = RULES.get((node.domain, node.op))
-    fact = unknown(f"it comes from {node.op} {shown(node.name)}")
+    whole = any(fact is not None and fact.whole for fact in known)
+    fact = unknown(f"it comes from {node.op} {shown(node.name)}", whole=whole)
     try:
         if rule is not None:
             fact = replace(rule(node, known), constant=None)
@@ -101,6 +103,8 @@ def _outputs(node: Node, known: Sequence[Known | None], room: int) -> list[Known
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         what = f"{node.op} {shown(node.name)}"
         fact = unknown(f"{what} is not as {node.op} is defined: {first_line(error)}")
+    if node.op == "DynamicQuantizeLinear":  # codes, their scale, their zero point
+        return [fact, unknown(f"it is a scale of {shown(node.name)}"), fact]
     return [fact] * (len(node.outputs) if node.op == "Split" else 1)
 
 

@@ -58,7 +58,7 @@ def test_names_are_unique():
         named("b", "e"),
     ]
     made = model(nodes, {"x": X}, outputs=["a"])
-    assert [one.name for one in graph_of(made).nodes] == ["a", "b'", "c", "own", "own'", "b"]
+    assert [one.name for one in graph_of(made).nodes] == ["a", "b#1", "c", "own", "own#4", "b"]
 
 
 def test_doubly_named_products():

@@ -148,7 +148,7 @@ def test_quantized_files(file, files):
     assert len(found.matmuls) == (0 if both else matmuls)
     assert len(found.untraced) == (layers if floats else matmuls if both else 0)
     for reason in found.untraced.values():
-        assert reason.startswith("its weights 'held" if floats else "its input '")
+        assert reason.startswith("its weight 'held" if floats else "its input '")
     (result,) = found.run(x, Accumulator(32)).outputs.values()
     if name in EXACT and not floats:
         assert equal(result, wanted)
