@@ -1,7 +1,11 @@
-"""The `accsim` command. Exit codes: 0 proved or done, 1 refuted, 2 wrong use, 3 undecided."""
+"""The `accsim` command. Exit codes: 0 proved or done, 1 refuted, 2 wrong use, 3 undecided.
+
+Beyond verdicts: 70 a defect of ours, 130 Ctrl-C, 141 whoever read the output is gone.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from typing import Annotated
@@ -29,6 +33,7 @@ app = typer.Typer(
 WRONG_USE = 2
 CRASHED = 70
 INTERRUPTED = 130
+UNREAD = 141  # as a shell tells of a process that SIGPIPE ended
 
 _COMMANDS = (
     verify_command.verify,
@@ -62,6 +67,14 @@ def main() -> None:
     """Run the command; whatever goes wrong in its use is one line and exit code 2."""
     try:
         code = app(standalone_mode=False) or 0
+        if sys.stdout is not None:  # what is closed is None
+            sys.stdout.flush()
+    except SystemExit as error:  # what else prints ends so where its reader is gone
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        code = _unread()
+    except BrokenPipeError:
+        code = _unread()
     except typer.TyperException as error:
         code = _complain(error.format_message())
     except UnsafeLayerError as error:  # a layer that was to fit its register, refuted
@@ -79,6 +92,15 @@ def main() -> None:
         traceback.print_exc()
         code = CRASHED
     sys.exit(code)
+
+
+def _unread() -> int:
+    """Whoever read the output has ended: nothing more is written, not even at the very end."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # no file of the system
+        sys.stdout = sys.stderr
+    return UNREAD
 
 
 def _complain(text: str) -> int:

@@ -28,6 +28,7 @@ from verification.options import (
     Layers,
     Rule,
     Unsigned,
+    check_ending,
     check_new,
     each,
     load_inputs,
@@ -56,8 +57,7 @@ def explain(
     found = load_witness(witness)
     harm = worst_harm(found)
     if plot is not None:
-        if plot.suffix.lower() != ".png":
-            raise typer.BadParameter(f"--plot must be a .png file, not {plot}")
+        check_ending(plot, "--plot", ".png")
         check_new(plot, "--plot", {witness})
         trajectory_plot(plot, found)
     if as_json:
@@ -131,7 +131,10 @@ def run(
     """Simulate layers bit-exactly on given inputs, and count what overflows."""
     accumulator = Accumulator(bits, overflow, signed=not unsigned)
     if out is not None:
-        _check_out(out, show_plan, {inputs, layers, *layers.glob("*")})
+        if show_plan:
+            raise typer.BadParameter("--plan runs nothing: there is nothing to write to --out")
+        check_ending(out, "--out", ".npz")
+        check_new(out, "--out", {inputs, layers, *layers.glob("*")}, external_data)
     if is_model(layers):
         if show_plan:
             raise typer.BadParameter("--plan is of layers in files: not of a model")
@@ -219,12 +222,3 @@ def search(
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         tables.print_lines(console, [f"{n}: not searched: {why}" for n, why in left_out.items()])
     raise typer.Exit(EXIT[Verdict.REFUTED] if found else 0)
-
-
-def _check_out(out: Path, show_plan: bool, read: set[Path]) -> None:
-    """Refuse results that would be lost, or that would take the place of what is read."""
-    if show_plan:
-        raise typer.BadParameter("--plan runs nothing: there is nothing to write to --out")
-    if out.suffix.lower() != ".npz":
-        raise typer.BadParameter(f"--out must be an .npz file, not {out}")
-    check_new(out, "--out", read)

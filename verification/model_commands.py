@@ -22,6 +22,7 @@ from verification.options import (
     Batch,
     ExternalData,
     Model,
+    check_ending,
     check_new,
     print_json,
 )
@@ -66,8 +67,8 @@ def sweep(
     """Run a model in registers of many widths. After Ctrl-C what is done is told."""
     widths, rules = _widths(bits), _rules(overflow)
     if plot is not None:
-        _check_ending(plot, "--plot", ".png")
-        check_new(plot, "--plot", {file, data})
+        check_ending(plot, "--plot", ".png")
+        check_new(plot, "--plot", {file, data}, external_data)
     network = load_model(file, external_data)
     given = load_data(data, network, labels)
     content: report.Json = {
@@ -138,11 +139,6 @@ def _rules(text: str) -> list[Overflow]:
     return [rule for rule in Overflow if str(rule) in words]
 
 
-def _check_ending(path: Path, option: str, ending: str) -> None:
-    if path.suffix.lower() != ending:
-        raise typer.BadParameter(f"{option} must be a {ending} file, not {path}")
-
-
 def minimize(
     file: Model,
     out: Annotated[
@@ -153,7 +149,8 @@ def minimize(
     as_json: AsJson = False,
 ) -> None:
     """Write a model with the least register of each product that no input overflows."""
-    check_new(out, "--out", {file})
+    check_ending(out, "--out", ".onnx")
+    check_new(out, "--out", {file}, external_data)
     network = load_model(file, external_data)
     from accsim.onnx import annotate
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -31,6 +31,7 @@ __all__ = [
     "Page",
     "Rule",
     "Unsigned",
+    "check_ending",
     "check_new",
     "each",
     "load_inputs",
@@ -136,12 +137,37 @@ def each(
     return results
 
 
-def check_new(path: Path, option: str, read: set[Path]) -> None:
-    """Refuse to write a result over what is read."""
-    if path.resolve() in {file.resolve() for file in read}:
+def check_new(path: Path, option: str, read: set[Path], external_data: Path | None = None) -> None:
+    """Refuse to write a result over what is read, or any file of the folder of external data."""
+    if path.resolve() in {file.resolve() for file in read} or _same_as_any(path, read):
         raise typer.BadParameter(
             f"{option} must be another file than those that are read, not {path.name}"
         )
+    if external_data is not None and _is_file_of(external_data, path):
+        raise typer.BadParameter(
+            f"{option} must be no file that is in the folder of --external-data, as {path.name} is"
+        )
+
+
+def _is_file_of(folder: Path, path: Path) -> bool:
+    """Whether a file is there that lies in a folder, or is linked from there or to there."""
+    if not (path.exists() or path.is_symlink()):
+        return False
+    inside, places = folder.resolve(), (path.resolve(), path.parent.resolve() / path.name)
+    if any(place.is_relative_to(inside) for place in places):
+        return True
+    return path.exists() and path.stat().st_nlink > 1 and _same_as_any(path, folder.rglob("*"))
+
+
+def _same_as_any(path: Path, files: Iterable[Path]) -> bool:
+    return path.is_file() and any(file.is_file() and file.samefile(path) for file in files)
+
+
+def check_ending(path: Path, option: str, ending: str) -> None:
+    """Refuse to write a result into a file whose name says that it is another kind."""
+    if path.suffix.lower() != ending:
+        article = "an" if ending in (".npz", ".onnx") else "a"
+        raise typer.BadParameter(f"{option} must be {article} {ending} file, not {path}")
 
 
 def print_json(content: Json) -> None:

@@ -86,7 +86,7 @@ def verify(
     _check_together(zero_point, lowering, preload, unsigned, inputs, html)
     register = None if bits is None else Accumulator(bits, overflow, signed=not unsigned)
     if html is not None:
-        check_new(html, "--html", {layers, *layers.glob("*"), inputs or layers})
+        check_new(html, "--html", {layers, *layers.glob("*"), inputs or layers}, external_data)
     if model:
         if zero_point is not None or preload:
             raise typer.BadParameter(
@@ -101,7 +101,7 @@ def verify(
         assert register is not None  # or bits would be missing
         content = _of_layers(layers, register, inputs, zero_point, lowering, preload, quiet=as_json)
     if witnesses is not None:
-        _write_witnesses(witnesses, content["layers"])
+        _write_witnesses(witnesses, content["layers"], external_data)
     if html is not None:
         write_page(html, f"{layers.name}, {register or 'registers of its own'}", [content])
     if as_json:
@@ -269,12 +269,14 @@ def _reached(
     }
 
 
-def _write_witnesses(folder: Path, layers: report.Json) -> None:
+def _write_witnesses(folder: Path, layers: report.Json, external_data: Path | None) -> None:
     """A file for each refuted layer; of the others, those of an earlier call are taken away."""
+    paths = {name: folder / f"{file}.json" for name, file in file_names(layers).items()}
+    for path in paths.values():
+        check_new(path, "--witnesses", set(), external_data)
     folder.mkdir(parents=True, exist_ok=True)
     found = witnesses_of(layers)
-    for name, file in file_names(layers).items():
-        path = folder / f"{file}.json"
+    for name, path in paths.items():
         if name in found:
             save_witness(found[name], path)
         elif is_witness(path):
