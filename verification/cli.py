@@ -65,33 +65,47 @@ for _command in _COMMANDS:
 
 def main() -> None:
     """Run the command; whatever goes wrong in its use is one line and exit code 2."""
+    code = _run()
     try:
-        code = app(standalone_mode=False) or 0
-        if sys.stdout is not None:  # what is closed is None
+        if sys.stdout is not None:  # as it is where it was closed from the start
             sys.stdout.flush()
+    except BrokenPipeError:
+        code = _unread()
+    except OSError as error:
+        code = _complain(_told(error))
+    sys.exit(code)
+
+
+def _run() -> int:
+    """The exit code of the command."""
+    try:
+        return app(standalone_mode=False) or 0
     except SystemExit as error:  # what else prints ends so where its reader is gone
         if not isinstance(error.__context__, BrokenPipeError):
             raise
-        code = _unread()
+        return _unread()
     except BrokenPipeError:
-        code = _unread()
+        return _unread()
     except typer.TyperException as error:
-        code = _complain(error.format_message())
+        return _complain(error.format_message())
     except UnsafeLayerError as error:  # a layer that was to fit its register, refuted
         _complain(str(error))
-        code = EXIT[Verdict.REFUTED]
+        return EXIT[Verdict.REFUTED]
     except AccsimError as error:
-        code = _complain(str(error))
+        return _complain(str(error))
     except OSError as error:
-        code = _complain(": ".join(str(part) for part in (error.strerror, error.filename) if part))
+        return _complain(_told(error))
     except MemoryError as error:
-        code = _complain(f"not enough memory: {error}")
+        return _complain(f"not enough memory: {error}")
     except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
+        return INTERRUPTED
     except Exception:  # a defect of ours must not look like a verdict
         traceback.print_exc()
-        code = CRASHED
-    sys.exit(code)
+        return CRASHED
+
+
+def _told(error: OSError) -> str:
+    return ": ".join(str(part) for part in (error.strerror, error.filename) if part)
 
 
 def _unread() -> int:
@@ -105,5 +119,5 @@ def _unread() -> int:
 
 def _complain(text: str) -> int:
     if text:  # the help is enough where nothing was asked
-        print("accsim: " + " ".join(text.split()), file=sys.stderr)  # noqa: T201
+        print("accsim: " + " ".join(text.replace(": Value error, ", ": ").split()), file=sys.stderr)  # noqa: T201
     return WRONG_USE

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from verification import tables
+from verification.console import show
 from verification.reading import witnesses_of
 from verification.report import Json
 from verification.words import rails_line
@@ -20,20 +21,20 @@ def print_demo(console: Console, content: Json, out: Path) -> None:
     bits, networks = content["bits"], content["networks"]
     for name, network in networks.items():
         title = f"{name}: proof for every input, {bits}-bit register"
-        console.print(tables.verdict_table(title, network["layers"]))
+        show(console, tables.verdict_table(title, network["layers"]))
         title = f"{name}: how far the sums go, {content['test_images']} test images"
-        console.print(tables.reached_table(title, network["layers"], network["reached"]))
+        show(console, tables.reached_table(title, network["layers"], network["reached"]))
         console.print(f"{name}: {rails_line(network['reached'])}\n")
     for layer, witness in list(witnesses_of(networks["plain"]["layers"]).items())[-1:]:
-        console.print(tables.witness_table(f"plain, {layer}: an input that overflows", witness))
+        show(console, tables.witness_table(f"plain, {layer}: an input that overflows", witness))
         console.print(f"{witness}\n")
     title = (
         f"Accuracy in % on {content['test_images']} test images by register width"
         f" (float: {100 * content['float_accuracy']:.1f})"
     )
     sweeps = {name: network["sweep"] for name, network in networks.items()}
-    console.print(tables.sweep_table(title, sweeps, marked=bits))
-    console.print(_overflow_table(content))
+    show(console, tables.sweep_table(title, sweeps, marked=bits))
+    show(console, _overflow_table(content))
     for name, same in content["identical"].items():
         words = "identical" if same["wrap_saturate_wide"] else "not identical"
         console.print(

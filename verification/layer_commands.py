@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from accsim.errors import ModelFileError
 from accsim.files import write_arrays
+from accsim.layer import IntLayer
+from accsim.network import Network
 from accsim.simulate import plan_for, simulate
 from accsim.spec import Accumulator, Overflow
 from verification import report, searching, tables
 from verification.compare import compare_layer
+from verification.console import output, show
 from verification.decide import Verdict
-from verification.model_commands import compare_model, run_model
-from verification.model_files import is_model
+from verification.model import products_json
+from verification.model_files import check_products, is_model, load_model, others
+from verification.model_runs import ModelRun, compare_model, run_model
 from verification.options import (
     EXIT,
     AsJson,
@@ -25,6 +28,7 @@ from verification.options import (
     Bits,
     ExternalData,
     Inputs,
+    Labels,
     Layers,
     Rule,
     Unsigned,
@@ -33,12 +37,12 @@ from verification.options import (
     each,
     load_inputs,
     load_layers,
-    load_subject,
     only_of_models,
     print_json,
 )
 from verification.order import worst_harm
 from verification.plot import trajectory_plot
+from verification.registers import BitsFrom, OneWidth, check_bits
 from verification.witness_file import load_witness, witness_json
 
 __all__ = ["compare", "explain", "run", "search"]
@@ -65,7 +69,7 @@ def explain(
         shown = {"exact_sums": exact, "registers": register}
         print_json({**witness_json(found), **shown, "worst_order": harm and asdict(harm)})
     else:
-        Console().print(tables.witness_table(witness.name, found))
+        show(output(), tables.witness_table(witness.name, found))
         print(found)  # noqa: T201
         if harm and harm.simulated != found.simulated:
             print(f"in its worst order the register ends at {harm.simulated}")  # noqa: T201
@@ -106,13 +110,14 @@ def compare(
         print_json({"schema": "accsim.compare/1", "registers": registers, "layers": content})
     else:
         title = f"{layers.name}: {first}, and {second}"
-        Console().print(tables.comparison_table(title, content))
+        show(output(), tables.comparison_table(title, content))
 
 
 def run(
     layers: Layers,
     inputs: Inputs,
-    bits: Bits,
+    bits: OneWidth = None,
+    bits_from: BitsFrom = None,
     overflow: Rule = Overflow.WRAP,
     unsigned: Unsigned = False,
     out: Annotated[
@@ -124,12 +129,14 @@ def run(
     threads: Annotated[
         int | None, typer.Option(help="Threads; NUMBA_NUM_THREADS if not given.")
     ] = None,
+    labels: Labels = None,
     external_data: ExternalData = None,
     batch: Batch = None,
     as_json: AsJson = False,
 ) -> None:
     """Simulate layers bit-exactly on given inputs, and count what overflows."""
-    accumulator = Accumulator(bits, overflow, signed=not unsigned)
+    check_bits(bits, bits_from, unsigned=unsigned, model=is_model(layers))
+    accumulator = None if bits is None else Accumulator(bits, overflow, signed=not unsigned)
     if out is not None:
         if show_plan:
             raise typer.BadParameter("--plan runs nothing: there is nothing to write to --out")
@@ -138,31 +145,15 @@ def run(
     if is_model(layers):
         if show_plan:
             raise typer.BadParameter("--plan is of layers in files: not of a model")
-        run_model(
-            layers,
-            inputs,
-            accumulator,
-            out=out,
-            external_data=external_data,
-            batch=batch,
-            threads=threads,
-            as_json=as_json,
-        )
+        how = ModelRun(accumulator, overflow, out, labels, external_data, batch, threads)
+        run_model(layers, inputs, how, as_json=as_json)
         return
-    only_of_models({"--external-data": external_data, "--batch": batch})
+    only_of_models({"--labels": labels, "--external-data": external_data, "--batch": batch})
+    assert accumulator is not None  # or bits would be missing
     loaded = load_layers(layers)
     arrays = load_inputs(inputs, loaded)
     if show_plan:
-        plans = each(
-            loaded,
-            "planning",
-            lambda name, layer: plan_for(layer, arrays[name], accumulator),
-            quiet=as_json,
-        )
-        if as_json:
-            print_json({"schema": "accsim.plan/1", "layers": report.plan_json(plans)})
-        else:
-            print("\n".join(f"{name}: {chosen}" for name, chosen in plans.items()))  # noqa: T201
+        _print_plan(loaded, arrays, accumulator, as_json=as_json)
         return
     runs = each(
         loaded,
@@ -173,15 +164,30 @@ def run(
     if out is not None:
         write_arrays(out, {name: result.output for name, result in runs.items()})
     if as_json:
-        print_json(
-            {
-                "schema": "accsim.run/1",
-                "accumulator": report.accumulator_json(accumulator),
-                "layers": report.run_json(runs),
-            }
-        )
+        content = {"accumulator": report.accumulator_json(accumulator)}
+        print_json({"schema": "accsim.run/1", **content, "layers": report.run_json(runs)})
     else:
-        Console().print(tables.run_table(f"{layers.name}, {accumulator}", runs))
+        show(output(), tables.run_table(f"{layers.name}, {accumulator}", runs))
+
+
+def _print_plan(
+    layers: dict[str, IntLayer],
+    arrays: dict[str, object],
+    accumulator: Accumulator,
+    *,
+    as_json: bool,
+) -> None:
+    """Which kernels would run, and why."""
+    plans = each(
+        layers,
+        "planning",
+        lambda name, layer: plan_for(layer, arrays[name], accumulator),
+        quiet=as_json,
+    )
+    if as_json:
+        print_json({"schema": "accsim.plan/1", "layers": report.plan_json(plans)})
+    else:
+        print("\n".join(f"{name}: {chosen}" for name, chosen in plans.items()))  # noqa: T201
 
 
 def search(
@@ -196,29 +202,38 @@ def search(
 ) -> None:
     """Try inputs until one overflows the register. Finding none proves nothing: see verify."""
     accumulator = Accumulator(bits, overflow, signed=not unsigned)
-    loaded, left_out = load_subject(layers, external_data)
-    if not loaded:
-        raise ModelFileError(f"{layers.name} has no layer to search")
+    if is_model(layers):
+        network = load_model(layers, external_data)
+        _check_layers(layers.name, network)
+        loaded, left_out = network.layers, others(network)
+        more: report.Json = {
+            "products": products_json(network),
+            "untraced": dict(network.untraced),
+        }
+    else:
+        only_of_models({"--external-data": external_data})
+        loaded, left_out, more = load_layers(layers), {}, {}
     samples = searching.sample_layers(
         loaded, accumulator, examples=examples, seed=seed, quiet=as_json
     )
     found = any(sample.witness for sample in samples.values())
     if as_json:
-        print_json(
-            {
-                "schema": "accsim.search/1",
-                "accumulator": report.accumulator_json(accumulator),
-                "seed": seed,
-                "found": found,
-                "layers": searching.sample_json(loaded, samples),
-                "not_searched": left_out,
-            }
-        )
+        content = {"accumulator": report.accumulator_json(accumulator), "seed": seed}
+        told = searching.sample_json(loaded, samples)
+        name = {"schema": "accsim.search/1", "name": layers.name}
+        print_json({**name, **content, "found": found, "layers": told, **more})
     else:
-        console = Console()
+        console = output()
         title = f"{layers.name}, {accumulator}, seed {seed}"
-        console.print(searching.sample_table(title, loaded, samples))
-        for line in searching.summary(samples):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-        tables.print_lines(console, [f"{n}: not searched: {why}" for n, why in left_out.items()])
+        show(console, searching.sample_table(title, loaded, samples))
+        lines = [f"{node}: not searched: {why}" for node, why in left_out.items()]
+        tables.print_lines(console, [*searching.summary(samples), *lines])
     raise typer.Exit(EXIT[Verdict.REFUTED] if found else 0)
+
+
+def _check_layers(name: str, network: Network) -> None:
+    """Refuse a model in which there is nothing to search."""
+    check_products(name, network)
+    if not network.layers:
+        node, why = next(iter(others(network).items()))
+        raise ModelFileError(f"{name} has no layer to search: {node}: {why}")

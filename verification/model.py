@@ -31,7 +31,7 @@ from verification.report import (
 from verification.starts import decide_start
 from verification.sums import Ends, Sums, gather
 
-__all__ = ["model_report", "wide_register"]
+__all__ = ["model_report", "products_json", "proved_from", "wide_register"]
 
 _WIDE = 48  # bits, of a register that no product here overflows, or the more that one needs
 
@@ -40,10 +40,39 @@ Registers = Mapping[str, Accumulator]
 
 def wide_register(network: Network) -> Accumulator:
     """A register that no layer overflows, and that is far wider than any product of data needs."""
-    needs = (
+    return Accumulator(min(MAX_BITS, max(_WIDE, *_needs(network), 0)))
+
+
+def products_json(network: Network) -> list[Json]:
+    """The products of activations, and the least register that holds each by its types, if any."""
+    return [
+        {
+            "name": name,
+            "left": str(product.left),
+            "right": str(product.right),
+            "taps": product.taps,
+            "least_bits": product.least_bits,
+        }
+        for name, product in network.matmuls.items()
+    ]
+
+
+def proved_from(network: Network) -> int | None:
+    """The least width of a register that is proved for every product; None if no width is.
+
+    That is where a node is not traced, or a product of activations is of unknown length.
+    """
+    least = [product.least_bits for product in network.matmuls.values()]
+    needs = [*_needs(network), *(bits for bits in least if bits is not None)]
+    undecided = bool(network.untraced) or None in least
+    return None if undecided or not needs else max(2, *needs)
+
+
+def _needs(network: Network) -> list[int]:
+    """Bits of the least register of each layer."""
+    return [
         int(bits_per_channel(*exact_extremes(layer)).max()) for layer in network.layers.values()
-    )
-    return Accumulator(min(MAX_BITS, max(_WIDE, *needs, 0)))
+    ]
 
 
 def model_report(

@@ -1,36 +1,37 @@
-"""The commands about model files: sweep, minimize; and what run and compare do with one."""
+"""The commands about model files: sweep, minimize."""
 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from accsim.files import write_arrays
 from accsim.layer import IntLayer
 from accsim.network import MatMul
-from accsim.spec import MAX_BITS, Accumulator, Overflow
+from accsim.spec import MAX_BITS, Overflow
 from verification import report, sweeping, tables
-from verification.compare import compare_network
-from verification.model_files import LABELS, load_data, load_model, others
-from verification.network import comparison_json
+from verification.console import output, show
+from verification.model import products_json, proved_from
+from verification.model_files import LABELS, check_products, load_data, load_model
+from verification.model_runs import untraced_lines
 from verification.options import (
     AsJson,
     Batch,
     ExternalData,
+    Labels,
     Model,
     check_ending,
     check_new,
     print_json,
 )
-from verification.outputs import finite
 from verification.plot import sweep_plot
 from verification.progress import showing
 
-__all__ = ["compare_model", "minimize", "run_model", "sweep"]
+__all__ = ["minimize", "sweep"]
 
 NetworkData = Annotated[
     Path,
@@ -51,12 +52,7 @@ def sweep(
     overflow: Annotated[
         str, typer.Option(metavar="RULES", help="wrap, saturate or both.")
     ] = "wrap,saturate",
-    labels: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help=f"Array of the classes in DATA; {LABELS} if it is there."
-        ),
-    ] = None,
+    labels: Labels = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw it into this .png file.")
     ] = None,
@@ -70,6 +66,7 @@ def sweep(
         check_ending(plot, "--plot", ".png")
         check_new(plot, "--plot", {file, data}, external_data)
     network = load_model(file, external_data)
+    check_products(file.name, network)
     given = load_data(data, network, labels)
     content: report.Json = {
         "schema": "accsim.sweep/1",
@@ -77,7 +74,9 @@ def sweep(
         "inputs": report.file_digest(data),
         "samples": given.samples,
         "labels": None if given.labels is None else labels or LABELS,
+        "products": products_json(network),
         "untraced": dict(network.untraced),
+        "proved_from": proved_from(network),
         "complete": False,
         "rows": [],
     }
@@ -96,22 +95,23 @@ def _show_sweep(
 ) -> None:
     """The rows that are done, as tables, or JSON; and as a picture."""
     rows, name = content["rows"], content["name"]
-    if plot is not None:
-        sweep_plot(plot, rows, name)
+    if plot is not None and not sweep_plot(plot, content):
+        print(f"accsim: no width was run: nothing to draw in {plot.name}", file=sys.stderr)  # noqa: T201
     if as_json:
         print_json(content)
         return
-    console = Console()
+    console = output()
     title = f"{name}, {content['samples']} inputs{'' if content['complete'] else ', interrupted'}"
-    console.print(sweeping.sweep_table(title, rows, content["labels"]))
+    made = sweeping.sweep_table(title, rows, content["labels"])
+    made.caption = f"{made.caption}\n{tables.named(sweeping.proved_line(content))}"
+    show(console, made)
+    console.print()
     for rule in rules:
         of_rule = [row for row in rows if row["overflow"] == rule]
-        console.print(sweeping.overflows_table(f"sums that overflow, {rule}: % by width", of_rule))
-    tables.print_lines(console, _untraced_lines(content["untraced"]))
-
-
-def _untraced_lines(untraced: dict[str, str]) -> list[str]:
-    return [f"{node}: not traced, and so in no register: {why}" for node, why in untraced.items()]
+        title = f"sums that overflow, {rule}: % by width"
+        if any(row["unheld"] is None for row in of_rule):
+            show(console, sweeping.overflows_table(title, of_rule))
+    tables.print_lines(console, untraced_lines(content["untraced"]))
 
 
 def _widths(text: str) -> list[int]:
@@ -152,100 +152,48 @@ def minimize(
     check_ending(out, "--out", ".onnx")
     check_new(out, "--out", {file}, external_data)
     network = load_model(file, external_data)
+    check_products(file.name, network)
     from accsim.onnx import annotate
 
     registers = annotate(file, out, external_data=external_data)
     products: dict[str, IntLayer | MatMul] = {**network.layers, **network.matmuls}
-    unbound = {name: why for name, why in others(network).items() if name not in registers}
-    if as_json:
-        found = {
-            name: {"taps": products[name].taps, **report.accumulator_json(register)}
-            for name, register in registers.items()
+    found: report.Json = {
+        name: {
+            "taps": products[name].taps,
+            **report.accumulator_json(register),
+            "by_types": name in network.matmuls,
         }
-        print_json({"schema": "accsim.minimize/1", "registers": found, "unbound": unbound})
-        return
-    console = Console()
-    made = tables.table(f"{out.name}: the least registers", "node", "taps", "least bits")
-    for name, register in registers.items():
-        made.add_row(tables.named(name), str(products[name].taps), str(register.bits))
-    console.print(made)
-    tables.print_lines(console, [f"{name}: no register: {why}" for name, why in unbound.items()])
-
-
-def run_model(
-    file: Path,
-    data: Path,
-    accumulator: Accumulator,
-    *,
-    out: Path | None,
-    external_data: Path | None,
-    batch: int | None,
-    threads: int | None,
-    as_json: bool,
-) -> None:
-    """Run a model on data, and tell what overflowed; its outputs go to a file, if one is named."""
-    network = load_model(file, external_data)
-    given = load_data(data, network)
-    with showing(Console(stderr=True), hidden=as_json) as told:
-        found = network.run(
-            given.inputs,
-            accumulator,
-            batch=batch,
-            threads=threads,
-            told=lambda done, of: told("running", done, of),
-        )
-    if out is not None:
-        write_arrays(out, found.outputs)
-    content = sweeping.overflows_json(found)
+        for name, register in registers.items()
+    }
+    content: report.Json = {
+        "schema": "accsim.minimize/1",
+        "name": file.name,
+        "registers": found,
+        "products": products_json(network),
+        "untraced": dict(network.untraced),
+    }
     if as_json:
-        print_json(
-            {
-                "schema": "accsim.run/1",
-                "accumulator": report.accumulator_json(accumulator),
-                "layers": content,
-                "untraced": dict(network.untraced),
-                "outputs": {name: list(array.shape) for name, array in found.outputs.items()},
-            }
-        )
-        return
-    console = Console()
-    made = tables.table(f"{file.name}, {accumulator}", "layer", "outputs", "overflowed", "steps")
-    for name, figures in content.items():
-        made.add_row(tables.named(name), *(str(value) for value in figures.values()))
-    console.print(made)
-    lines = [f"output {n}: {a.dtype} of shape {a.shape}" for n, a in found.outputs.items()]
-    tables.print_lines(console, [*_untraced_lines(dict(network.untraced)), *lines])
+        print_json(content)
+    else:
+        _print_registers(out.name, content)
 
 
-def compare_model(
-    file: Path,
-    data: Path,
-    first: Accumulator,
-    second: Accumulator,
-    *,
-    external_data: Path | None,
-    batch: int | None,
-    as_json: bool,
-) -> None:
-    """Run a model with two registers, and tell where its layers and its outputs differ."""
-    network = load_model(file, external_data)
-    given = load_data(data, network)
-    with showing(Console(stderr=True), hidden=as_json) as told:
-        found = compare_network(
-            network,
-            given.inputs,
-            first,
-            second,
-            batch=batch,
-            told=lambda done, of: told("comparing", done, of),
-        )
-    content = comparison_json(found, first, second, samples=given.samples)
-    content["largest"] = finite(found.largest)
-    if as_json:
-        print_json({"schema": "accsim.compare/1", **content})
-        return
-    console = Console()
-    console.print(tables.comparison_table(f"{file.name}: {first}, and {second}", content["layers"]))
-    changed = len(found.changed)
-    said = f"outputs differ by at most {found.largest:.4g}, the class of {changed} inputs"
-    tables.print_lines(console, [f"{said} of {given.samples}"])
+def _print_registers(name: str, content: report.Json) -> None:
+    """The registers as a table, and a line for each product without one."""
+    found = content["registers"]
+    by_types = any(register["by_types"] for register in found.values())
+    made = tables.table(
+        f"{name}: the least registers", "node", "taps", "least bits", *([""] if by_types else [])
+    )
+    for node, register in found.items():
+        cells = [str(register["taps"]), str(register["bits"])]
+        cells += [("by types" if register["by_types"] else "")] if by_types else []
+        made.add_row(tables.named(node), *cells)
+    if by_types:
+        made.caption = "by types: a product of activations, bounded by their types and its length"
+    console = output()
+    show(console, made)
+    why = "a product of activations of unknown length"
+    unbound = {one["name"]: why for one in content["products"] if one["name"] not in found}
+    unbound |= content["untraced"]
+    tables.print_lines(console, [f"{node}: no register: {why}" for node, why in unbound.items()])

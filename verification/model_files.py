@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from accsim.errors import LayerFileError, ShapeError
+from accsim.errors import LayerFileError, ModelFileError, ShapeError
 from accsim.files import DATA, read_array, read_arrays
 from accsim.network import Network
 
-__all__ = ["LABELS", "Data", "is_model", "load_data", "load_model", "others"]
+__all__ = ["LABELS", "Data", "check_products", "is_model", "load_data", "load_model", "others"]
 
 Array = np.ndarray[Any, Any]
 
@@ -51,13 +51,23 @@ def others(network: Network) -> dict[str, str]:
     return dict.fromkeys(network.matmuls, "a product of activations") | dict(network.untraced)
 
 
+def check_products(name: str, network: Network) -> None:
+    """Refuse a network none of whose products could be put into a register."""
+    if network.layers or network.matmuls:
+        return
+    for node, why in network.untraced.items():
+        raise ModelFileError(f"{name} has no integer product: {node}: {why}")
+    raise ModelFileError(f"{name} has no integer product: it multiplies no matrices")
+
+
 def load_data(path: Path, network: Network, labels: str | None = None) -> Data:
     """Inputs for a network from a .npy or .npz file, and labels if there are.
 
     An .npz has each input under its name; the only input of a network may be under x, too, or be
     the only array beside the labels. Those are `labels`, or y if it is there.
 
-    Raises: LayerFileError for other files; ShapeError for labels that are not one for each input.
+    Raises: LayerFileError for other files; ShapeError for no input at all, and for labels that are
+    not one for each input.
     """
     if path.suffix.lower() == ".npy":
         arrays = {"x": read_array(path, DATA)}
@@ -69,6 +79,9 @@ def load_data(path: Path, network: Network, labels: str | None = None) -> Data:
         raise LayerFileError(f"{path.name} lacks the labels {labels!r}: it has {_listed(arrays)}")
     found = arrays.get(labels or LABELS)
     data = Data(_inputs(path.name, arrays, network, labels or LABELS), found)
+    for name, array in data.inputs.items():
+        if not array.size:
+            raise ShapeError(f"{path.name} holds no input: {name!r} is of shape {array.shape}")
     if found is not None:
         _check_labels(found, labels or LABELS, data.samples)
     return data

@@ -12,6 +12,7 @@ from rich.console import Console
 from accsim import spec
 from accsim.spec import Accumulator, Overflow
 from verification import tables
+from verification.console import output, show
 from verification.decide import Verdict
 from verification.options import EXIT, AsJson, Bits, Page, Rule, Unsigned, check_new, print_json
 from verification.page import write_page
@@ -31,7 +32,7 @@ def demo(
     from verification.demo import run_demo
 
     result = run_demo(
-        out, bits=bits, seed=seed, quick=quick, console=Console(quiet=as_json, highlight=False)
+        out, bits=bits, seed=seed, quick=quick, console=output(quiet=as_json, highlight=False)
     )
     if as_json:
         print_json(result)
@@ -62,7 +63,7 @@ def train(
     if as_json:
         print_json(content)
     else:
-        training.print_result(content, out, Console(highlight=False))
+        training.print_result(content, out, output(highlight=False))
     raise typer.Exit(0 if verdict is None else EXIT[verdict])
 
 
@@ -86,7 +87,7 @@ def report(
         print_json({"networks": {network["name"]: network for network in reports}})
     else:
         for network in reports:
-            tables.print_report(Console(), network)
+            tables.print_report(output(), network)
     raise typer.Exit(max(EXIT[Verdict(network["verdict"])] for network in reports))
 
 
@@ -117,4 +118,4 @@ def bench(
     if as_json:
         print_json(content)
     else:
-        Console().print(timing.bench_table(content))
+        show(output(), timing.bench_table(content))

@@ -16,7 +16,7 @@ from accsim.files import read_array, read_arrays
 from accsim.layer import IntLayer
 from accsim.spec import Overflow
 from verification.decide import Verdict
-from verification.model_files import is_model, load_model, others
+from verification.model_files import LABELS
 from verification.report import Json
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Bits",
     "ExternalData",
     "Inputs",
+    "Labels",
     "Layers",
     "Model",
     "Page",
@@ -36,7 +37,6 @@ __all__ = [
     "each",
     "load_inputs",
     "load_layers",
-    "load_subject",
     "only_of_models",
     "print_json",
 ]
@@ -63,6 +63,12 @@ ExternalData = Annotated[
 Batch = Annotated[
     int | None, typer.Option(help="Inputs of a model run at a time, if its file leaves it open.")
 ]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help=f"Array of the classes beside the inputs; {LABELS} if it is there."
+    ),
+]
 Bits = Annotated[int, typer.Option(help="Width of the register, 2 to 62.")]
 Rule = Annotated[Overflow, typer.Option(help="What the register does on overflow.")]
 Unsigned = Annotated[bool, typer.Option("--unsigned", help="A register without negative values.")]
@@ -78,18 +84,15 @@ def load_layers(path: Path) -> dict[str, IntLayer]:
     files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
     if not files:
         raise LayerFileError(f"{path.name} must hold layer files (*.npz)")
-    return {file.stem: IntLayer.load(file) for file in files}
-
-
-def load_subject(
-    path: Path, external_data: Path | None
-) -> tuple[Mapping[str, IntLayer], dict[str, str]]:
-    """The layers in files or in a model, and what of the model is no layer, with the reason."""
-    if is_model(path):
-        network = load_model(path, external_data)
-        return network.layers, others(network)
-    only_of_models({"--external-data": external_data})
-    return load_layers(path), {}
+    try:
+        return {file.stem: IntLayer.load(file) for file in files}
+    except LayerFileError:
+        if path.is_file() and path.suffix.lower() != ".npz":
+            raise LayerFileError(
+                f"{path.name} must be a layer file, which ends in .npz, or a model, which ends in"
+                " .onnx"
+            ) from None
+        raise
 
 
 def only_of_models(given: Mapping[str, object]) -> None:

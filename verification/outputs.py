@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["classes", "differences", "finite"]
+from accsim.errors import RangeError, ShapeError
+
+__all__ = ["check_labels", "classes", "differences", "finite"]
 
 Array = np.ndarray[Any, Any]
 Outputs = Mapping[str, Array]
@@ -19,6 +21,26 @@ def classes(outputs: Outputs) -> Array:
     rows = first.reshape(len(first), -1) if first.size else np.zeros((len(first), 1))
     found: Array = rows.argmax(axis=1)
     return found
+
+
+def check_labels(labels: Array, outputs: Outputs, samples: int) -> None:
+    """Refuse labels that cannot be told from the first output: one row each, and so many classes.
+
+    Raises: ShapeError for other rows, RangeError for a label that is no class.
+    """
+    first = np.atleast_2d(next(iter(outputs.values())))
+    if len(first) != samples:
+        raise ShapeError(
+            f"labels need one row of outputs for each of {samples} inputs, not {len(first)}"
+        )
+    count = first.size // samples
+    outside = np.flatnonzero((labels < 0) | (labels >= count))
+    if outside.size:
+        place = int(outside[0])
+        raise RangeError(
+            f"labels must be from 0 to {count - 1}, as the first output has {count} numbers for"
+            f" each input, but label {place} is {labels[place]}"
+        )
 
 
 def differences(one: Outputs, two: Outputs) -> Array:

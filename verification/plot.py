@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from accsim.extras import require
 from accsim.files import atomically
 from verification.witness import Witness
+from verification.words import printable
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["accuracy_plot", "accuracy_svg", "sweep_plot", "trajectory_plot", "trajectory_svg"]
@@ -22,6 +24,8 @@ _COLOURS = ("#c0392b", "#1f6fb2", "#8a6d1d", "#6b4fa0")  # of networks, in turn
 _BAD, _REGISTER = _COLOURS[:2]
 _BAND, _FAINT = "#eef1f4", "#9aa4ae"
 _LINES = {"wrap": "-", "saturate": "--"}
+_RULES = {"wrap": ("-", _BAD, "o"), "saturate": ("--", _REGISTER, "s")}
+_TICKS = 32  # widths that have room along a picture
 # Of a picture inside a page, whose style says what is dark: the page's own colours.
 _OF_PAGE = {
     "#000000": "currentColor",
@@ -53,14 +57,50 @@ def accuracy_plot(path: Path, sweeps: Mapping[str, list[Json]], title: str) -> N
     _save(figure, path)
 
 
-def sweep_plot(path: Path, rows: list[Json], name: str) -> None:
-    """Accuracy of a model against register width; or without labels, how often its class stays."""
-    wide, *narrow = rows
+def sweep_plot(path: Path, sweep: Json) -> bool:
+    """Accuracy of a model against register width; or without labels, how often its class stays.
+
+    Takes what the command sweep tells. False, and no picture, where no width was run.
+    """
+    wide, *narrow = sweep["rows"]
     key = "same" if wide["accuracy"] is None else "accuracy"
-    what = "same class as the wide result" if key == "same" else "accuracy"
-    figure = _accuracy({name: [row for row in narrow if row[key] is not None]}, key, what)
-    figure.axes[0].set_title(f"{name} (wide: {100 * wide[key]:.1f} %)".replace("$", r"\$"))
+    run = [row for row in narrow if row["unheld"] is None]
+    if not run:
+        return False
+    figure = _figure()
+    axes = figure.add_subplot()
+    for rule, (line, colour, marker) in _RULES.items():
+        shown = [row for row in run if row["overflow"] == rule]
+        if shown:
+            _curve(axes, shown, key, line, color=colour, marker=marker, label=rule)
+    unheld = sorted({row["bits"] for row in narrow if row["unheld"] is not None})
+    if unheld:
+        label = "not run: a bias does not fit"
+        axes.plot(unheld, [0] * len(unheld), "x", color="black", label=label, clip_on=False)
+    _marks(axes, sweep, 100 * wide[key], sorted({row["bits"] for row in narrow}))
+    said = "same class as the wide result" if key == "same" else "accuracy"
+    axes.set(xlabel="register width (bits)", ylabel=f"{said}, %", ylim=(0, 102))
+    title = f"{sweep['name']}, {sweep['samples']} inputs"
+    title += "" if sweep["complete"] else ", interrupted"
+    axes.set_title(_plain(title), fontsize="medium", wrap=True)
+    _finish(axes, frameon=True, framealpha=0.9, edgecolor="none")  # lines go behind it
     _save(figure, path)
+    return True
+
+
+def _marks(axes: Axes, sweep: Json, wide: float, widths: list[int]) -> None:
+    """The wide result, the least width that is proved, and every width that is swept."""
+    bits = sweep["rows"][0]["bits"]
+    axes.axhline(wide, color=_FAINT, linewidth=1, label=f"wide ({bits} bits)")
+    proved = sweep["proved_from"]
+    if proved is not None:
+        label = f"proved from {proved} bits"
+        if widths[0] <= proved <= widths[-1]:
+            axes.axvline(proved, color=_COLOURS[2], linestyle=":", label=label)
+        else:  # said, but no reason to draw a wider picture
+            axes.plot([], [], ":", color=_COLOURS[2], label=label)
+    axes.set_xticks(widths[:: 1 + len(widths) // _TICKS])
+    axes.set_xlim(widths[0] - 0.5, widths[-1] + 0.5)
 
 
 def accuracy_svg(sweeps: Mapping[str, list[Json]]) -> str:
@@ -90,9 +130,7 @@ def _trajectory(witness: Witness) -> Figure:
     return figure
 
 
-def _accuracy(
-    sweeps: Mapping[str, list[Json]], key: str = "accuracy", what: str = "accuracy"
-) -> Figure:
+def _accuracy(sweeps: Mapping[str, list[Json]]) -> Figure:
     figure = _figure()
     axes = figure.add_subplot()
     for (name, rows), colour in zip(sweeps.items(), cycle(_COLOURS), strict=False):
@@ -100,22 +138,30 @@ def _accuracy(
             shown = [row for row in rows if row["overflow"] == rule]
             if not shown:
                 continue
-            axes.plot(
-                [row["bits"] for row in shown],
-                [100 * row[key] for row in shown],
-                line,
-                color=colour,
-                marker="o",
-                markersize=3.5,
-                label=f"{rule}, {name}".replace("$", r"\$"),  # no formula, whatever the name
-            )
-    axes.set(xlabel="register width (bits)", ylabel=f"{what} (%)", ylim=(0, 102))
+            label = _plain(f"{rule}, {name}")
+            _curve(axes, shown, "accuracy", line, color=colour, marker="o", label=label)
+    axes.set(xlabel="register width (bits)", ylabel="accuracy (%)", ylim=(0, 102))
     widths = sorted({row["bits"] for rows in sweeps.values() for row in rows})
     axes.set_xticks(widths[::2])
+    _finish(axes)
+    return figure
+
+
+def _curve(axes: Axes, rows: list[Json], key: str, line: str, **style: Any) -> None:
+    """A share in % over the widths of these rows."""
+    widths, shares = [row["bits"] for row in rows], [100 * row[key] for row in rows]
+    axes.plot(widths, shares, line, markersize=3.5, **style)
+
+
+def _finish(axes: Axes, **legend: Any) -> None:
     axes.grid(color=_BAND)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
-    return figure
+    axes.legend(**({"frameon": False, "loc": "lower right"} | legend))
+
+
+def _plain(text: str) -> str:
+    """A name as a label of a picture: no formula, and no control characters."""
+    return printable(text).replace("$", r"\$")
 
 
 def _figure() -> Figure:

@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from accsim.errors import ShapeError
 from accsim.network import Network, NetworkRun
 from accsim.spec import Accumulator, Overflow
 from verification.model import wide_register
 from verification.model_files import Data
-from verification.outputs import classes, differences, finite
+from verification.outputs import check_labels, classes, differences, finite
 from verification.progress import Told
 from verification.report import Json
 from verification.starts import unheld_start
 from verification.tables import named, table
 
-__all__ = ["overflows_json", "overflows_table", "sweep_rows", "sweep_table"]
+__all__ = ["overflows_json", "overflows_table", "proved_line", "sweep_rows", "sweep_table"]
 
 Array = np.ndarray[Any, Any]
 _FIGURES = ("accuracy", "same", "largest", "mean")
@@ -40,7 +39,8 @@ def sweep_rows(
     output is at the place of the wide result's, and how far outputs are from those of the wide
     result. `unheld`: the layer whose bias its register cannot hold, so that nothing was run.
 
-    Raises: as `Network.run`; ShapeError for labels that are not one for each row of the output.
+    Raises: as `Network.run`; ShapeError, RangeError for labels that are not a class for each row of
+    the first output.
     """
     registers = [Accumulator(bits, rule) for bits in widths for rule in rules]
     total = (1 + len(registers)) * data.samples
@@ -55,11 +55,8 @@ def sweep_rows(
 
     register = wide_register(network)
     wide = run(register, 0)
-    rows = len(classes(wide.outputs))
-    if data.labels is not None and rows != data.samples:
-        raise ShapeError(
-            f"labels need one row of outputs for each of {data.samples} inputs, not {rows}"
-        )
+    if data.labels is not None:
+        check_labels(data.labels, wide.outputs, data.samples)
     yield {"bits": register.bits, "overflow": None, **_figures(wide, wide, data)}
     for place, register in enumerate(registers, 1):
         row: Json = {"bits": register.bits, "overflow": str(register.overflow)}
@@ -105,6 +102,10 @@ def sweep_table(title: str, rows: Sequence[Json], labels: str | None) -> Table:
     """One row per register: accuracy or what the outputs lose, and how many sums overflow."""
     figures = ["accuracy %"] if labels else ["same class %", "largest", "mean"]
     made = table(title, "register", *figures, "sums that overflow %")
+    made.caption = (
+        f"{rows[0]['bits']} (wide): a register that no layer overflows; the others are measured"
+        " against its result"
+    )
     for row in rows:
         register = f"{row['bits']} {row['overflow'] or '(wide)'}"
         if row["unheld"] is not None:
@@ -122,6 +123,16 @@ def sweep_table(title: str, rows: Sequence[Json], labels: str | None) -> Table:
         over = sum(count["overflowed_outputs"] for count in counts)
         made.add_row(register, *cells, _percent(over / sums if sums else 0.0))
     return made
+
+
+def proved_line(content: Json) -> str:
+    """In words from which width nothing overflows, whatever the inputs."""
+    if content["proved_from"] is not None:
+        return f"proved for all inputs from {content['proved_from']} bits: no sum overflows there"
+    for node in content["untraced"]:
+        return f"proved from no width: {node} is not traced"
+    name = next(one["name"] for one in content["products"] if one["least_bits"] is None)
+    return f"proved from no width: {name} is a product of activations of unknown length"
 
 
 def overflows_table(title: str, rows: Sequence[Json]) -> Table:

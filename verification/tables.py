@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from rich import box
 from rich.console import Console
@@ -11,7 +11,7 @@ from rich.table import Table
 
 from accsim.simulate import Run
 from accsim.spec import Overflow
-from verification.decide import Verdict
+from verification.console import show
 from verification.reading import witnesses_of
 from verification.report import Json, run_json
 from verification.witness import Witness
@@ -50,14 +50,11 @@ def table(title: str, *columns: str) -> Table:
     made = Table(
         title=named(title),
         box=box.SIMPLE_HEAD,
-        title_justify="left",
-        title_style="bold",
         collapse_padding=True,
         pad_edge=False,
-        caption_justify="left",
     )
     for index, column in enumerate(columns):
-        made.add_column(column, justify="right" if index else "left")
+        made.add_column(column, justify="right" if index else "left", no_wrap=index > 0)
     made.columns[0].overflow = "fold"  # names are never cut off
     return made
 
@@ -70,7 +67,7 @@ def print_report(console: Console, report: Json) -> None:
     name, layers, products = report["name"], report["layers"], report.get("products", [])
     witnesses = witnesses_of(layers)
     registers = registers_of([*layers.values(), *products])
-    console.print(verdict_table(f"{name}, {registers}{how_lowered(report)}", layers))
+    show(console, verdict_table(f"{name}, {registers}{how_lowered(report)}", layers, products))
     lines = []
     for layer, starts in (report.get("preloads") or {}).items():
         start = "no start" if starts is None else f"started from {min(starts)} to {max(starts)}"
@@ -81,16 +78,16 @@ def print_report(console: Console, report: Json) -> None:
         lines.append(f"without a register of their own: {', '.join(unbound)}")
     print_lines(console, lines)
     if reached := report.get("reached"):
-        console.print(reached_table(f"{name}: how far the sums go", layers, reached))
+        show(console, reached_table(f"{name}: how far the sums go", layers, reached))
         print_lines(console, [f"{name}: {rails_line(reached)}", ""])
     if found := report.get("lowerings"):
         title = f"{name}: zero point {report['zero_point']} in each lowering"
-        console.print(lowerings_table(title, found))
+        show(console, lowerings_table(title, found))
     if rows := report.get("sweep"):
-        console.print(sweep_table(f"{name}: accuracy in %", {name: rows}))
+        show(console, sweep_table(f"{name}: accuracy in %", {name: rows}))
     if found := report.get("comparison"):
         title = f"{name}: {found['first']}, and {found['second']}, on the same codes"
-        console.print(comparison_table(title, found["layers"]))
+        show(console, comparison_table(title, found["layers"]))
     starts = {layer: start_line(found) for layer, found in layers.items() if "start" in found}
     print_lines(console, [f"{layer}: {said}" for layer, said in {**witnesses, **starts}.items()])
 
@@ -106,31 +103,36 @@ def named(name: str) -> str:
     return escape(printable(name))
 
 
-def verdict_table(title: str, layers: Json) -> Table:
+def verdict_table(title: str, layers: Json, products: Iterable[Json] = ()) -> Table:
     """One row per layer: what its types ask, what A2Q's bound asks, what is needed; the verdict.
 
     "preload" is for registers that start where they like, "run" how many taps a register takes
-    before it must be emptied. Where layers have registers of their own these are told instead.
+    before it must be emptied. Where not all layers and products of activations are in the same
+    register, each layer's own is told instead.
     """
-    registers = {name: layer["accumulator"]["bits"] for name, layer in layers.items()}
-    own = len(set(registers.values())) > 1
+    parts = [*layers.values(), *products]
+    own = len({str(part["accumulator"]) for part in parts if part["accumulator"]}) > 1
     columns = ("types", "A2Q", "least", "register" if own else "preload", "run", "verdict")
     made = table(title, "layer", "taps", "input", "weight", *columns)
     place = "" if own else " preload: from the best start;"
     made.caption = (
         f"least: bits that no input overflows;{place}\n"
-        "types, A2Q: bits that these bounds ask; run: so many taps never\n"
-        "overflow an empty register"
+        "types, A2Q: bits that these bounds ask;\n"
+        "run: so many taps never overflow an empty register"
     )
-    made.columns[-1].min_width = max(len(verdict) for verdict in Verdict)  # never cut off
     for name, layer in layers.items():
         bits = [layer[key] for key in ("data_type_bits", "l1_bits", "least_bits")]
-        bits += [registers[name] if own else layer["preloaded_bits"], layer["fold_interval"]]
+        bits += [_width(layer) if own else layer["preloaded_bits"], layer["fold_interval"]]
         cells = [layer["taps"], layer["input"], layer["weight"], *bits]
         shown = ("" if cell is None else escape(str(cell)) for cell in cells)
         verdict = layer["verdict"]
         made.add_row(named(name), *shown, f"[{_STYLE[verdict]}]{verdict}[/]")
     return made
+
+
+def _width(layer: Json) -> str:
+    register = layer["accumulator"]
+    return f"{register['bits']}{'' if register['signed'] else ' unsigned'}"
 
 
 def reached_table(title: str, layers: Json, reached: Json) -> Table:

@@ -21,6 +21,7 @@ from accsim.extras import require
 from accsim.files import atomically
 from accsim.spec import MAX_BITS, Accumulator, Overflow
 from verification import report, tables
+from verification.console import show
 from verification.decide import Report, Verdict, decide
 from verification.network import network_report
 from verification.page import write_page
@@ -148,7 +149,7 @@ def print_result(content: report.Json, out: Path, console: Console) -> None:
             least,
             _verdict(product, content["layers"]),
         )
-    console.print(made)
+    show(console, made)
     loose = [name for name, layer in content["layers"].items() if layer["acc_bits"] is None]
     if loose:
         console.print(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,13 +9,14 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from accsim.errors import ModelFileError, RangeError
+from accsim.errors import RangeError
 from accsim.layer import IntLayer
 from accsim.network import Network
 from accsim.padding import exact_extremes
 from accsim.simulate import simulate
 from accsim.spec import Accumulator, Overflow
 from verification import report, tables
+from verification.console import output
 from verification.decide import Verdict, decide
 from verification.lowerings import lowerings, preloaded
 from verification.model import model_report
@@ -39,6 +39,7 @@ from verification.options import (
 from verification.page import write_page
 from verification.progress import showing
 from verification.reading import witnesses_of
+from verification.registers import BitsFrom, OneWidth, check_bits, registers_for
 from verification.sums import Ends, sums_of
 from verification.witness_file import file_names, is_witness, save_witness
 
@@ -49,11 +50,8 @@ Layered = dict[str, IntLayer]
 
 def verify(
     layers: Layers,
-    bits: Annotated[int | None, typer.Option(help="Width of the register, 2 to 62.")] = None,
-    bits_from: Annotated[
-        Literal["annotations"] | None,
-        typer.Option(metavar="WHERE", help="Or each register as the model's annotations name it."),
-    ] = None,
+    bits: OneWidth = None,
+    bits_from: BitsFrom = None,
     overflow: Rule = Overflow.WRAP,
     unsigned: Unsigned = False,
     inputs: Annotated[
@@ -82,7 +80,7 @@ def verify(
 ) -> None:
     """Prove for every layer that no input overflows the register, or show one that does."""
     model = is_model(layers)
-    _check_bits(bits, bits_from, unsigned, model)
+    check_bits(bits, bits_from, unsigned=unsigned, model=model)
     _check_together(zero_point, lowering, preload, unsigned, inputs, html)
     register = None if bits is None else Accumulator(bits, overflow, signed=not unsigned)
     if html is not None:
@@ -94,7 +92,7 @@ def verify(
                 " registers start"
             )
         network = load_model(layers, external_data)
-        registers = _registers(network, register, overflow)
+        registers = registers_for(network, register, overflow, to_run=False)
         content = _of_model(layers.name, network, registers, inputs, quiet=as_json)
     else:
         only_of_models({"--external-data": external_data})
@@ -107,41 +105,8 @@ def verify(
     if as_json:
         print_json(content)
     else:
-        tables.print_report(Console(), content)
+        tables.print_report(output(), content)
     raise typer.Exit(EXIT[Verdict(content["verdict"])])
-
-
-def _check_bits(bits: int | None, bits_from: str | None, unsigned: bool, model: bool) -> None:
-    """Refuse more than one word about the width, and none."""
-    if bits_from is not None and not model:
-        only_of_models({"--bits-from": bits_from})
-    if bits is None and bits_from is None:
-        also = " Or '--bits-from annotations'." if model else ""
-        raise typer.TyperException(f"Missing option '--bits'.{also}")
-    if bits is not None and bits_from is not None:
-        raise typer.BadParameter("--bits-from takes the place of --bits: not both")
-    if bits_from is not None and unsigned:
-        raise typer.BadParameter(
-            "--unsigned is of --bits: annotations tell which registers have a sign"
-        )
-
-
-def _registers(
-    network: Network, register: Accumulator | None, overflow: Overflow
-) -> dict[str, Accumulator]:
-    """One register for all products, or those that the file names.
-
-    Of a product of activations of unknown length no register can be proved, and none is asked for.
-    """
-    if register is not None:
-        return dict.fromkeys([*network.layers, *network.matmuls], register)
-    known = [name for name, product in network.matmuls.items() if product.taps is not None]
-    for name in [*network.layers, *known]:
-        if name not in network.registers:
-            raise ModelFileError(
-                f"node {name!r} has no annotation of its register: accsim minimize writes them"
-            )
-    return {name: replace(own, overflow=overflow) for name, own in network.registers.items()}
 
 
 def _of_model(

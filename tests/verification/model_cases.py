@@ -96,3 +96,13 @@ def narrowed(path: Path, out: Path) -> Path:
             pair.value = f"INT{int(pair.value.removeprefix('INT')) - 1}"
     onnx.save(model, out)
     return out
+
+
+def attention(path: Path) -> Path:
+    """An integer layer and a product of two activations of 4 taps, each to an output of its own."""
+    nodes = quantized("x", "q")
+    nodes.append(helper.make_node("DequantizeLinear", ["w", "s", "z"], ["wd"], name="weights"))
+    nodes.append(helper.make_node("MatMul", ["qd", "wd"], ["a"], name="layer"))
+    nodes.append(helper.make_node("MatMul", ["qd", "qd"], ["b"], name="attention"))
+    constants = {"s": SCALE, "z": np.int8(0), "w": WEIGHT}
+    return saved(path, nodes, {"x": [4, 4]}, {"a": [4, 2], "b": [4, 4]}, constants)

@@ -184,14 +184,14 @@ def test_help_fits_one_screen(command):
 WRONG = {
     "no file": (["verify", "none.npz", "--bits", 8], "none.npz cannot be read: No such file or directory"),
     "empty folder": (["verify", "empty", "--bits", 8], "empty must hold layer files (*.npz)"),
-    "not a layer": (["verify", "x.npy", "--bits", 8], "x.npy is not a complete .npz file: File is not a zip file"),
+    "not a layer": (["verify", "x.npy", "--bits", 8], "x.npy must be a layer file, which ends in .npz, or a model, which ends in .onnx"),
     "bits of 63": (["verify", "net", "--bits", 63], "Accumulator bits must be an integer from 2 to 62, not 63"),
     "no examples": (["search", "net", "--bits", 8, "--examples", 0], "a: examples must be an integer from 1 to 1000000000, not 0"),
     "bits a word": (["verify", "net", "--bits", "eight"], "Invalid value for '--bits': Input should be a valid integer"),
     "no bits": (["verify", "net"], "Missing option '--bits'."),
     "overflow word": (
         ["verify", "net", "--bits", 8, "--overflow", "clip"],
-        "Invalid value for '--overflow': Value error, 'clip' is not one of 'wrap', 'saturate'.",
+        "Invalid value for '--overflow': 'clip' is not one of 'wrap', 'saturate'.",
     ),
     "unknown option": (["verify", "net", "--bits", 8, "--fast"], "No such option: --fast"),
     "unknown command": (["prove"], "No such command 'prove'."),

@@ -14,9 +14,9 @@ from verification import decide
 from verification.model import model_report, wide_register
 from verification.outputs import classes, differences, finite
 from verification.plot import _accuracy
+from verification.registers import registers_for
 from verification.starts import decide_start, unheld_start
 from verification.sweeping import overflows_table, sweep_table
-from verification.verify_command import _registers
 from verification.witness_file import file_names
 from verification.words import printable, product_line, registers_of
 
@@ -82,10 +82,10 @@ def test_annotations_are_asked_of_products_of_known_length():
     """Of another no register can be proved; it may go without one."""
     network = replace(load(MLP), layers={}, registers={})
     unknown = replace(network, matmuls={"m": MatMul(signed(4), signed(4))})
-    assert _registers(unknown, None, "wrap") == {}
+    assert registers_for(unknown, None, "wrap", to_run=False) == {}
     known = replace(network, matmuls={"m": MatMul(signed(4), signed(4), 3)})
     with pytest.raises(ModelFileError, match=r"^node 'm' has no annotation of its register: "):
-        _registers(known, None, "wrap")
+        registers_for(known, None, "wrap", to_run=False)
 
 
 def test_verdicts_of_the_parts_make_that_of_the_network(tmp_path):
@@ -222,8 +222,8 @@ def test_a_share_that_is_not_0_does_not_look_like_it():
 
 def test_a_plot_names_what_it_draws():
     """A rule that was not run is not in its legend."""
-    rows = [{"bits": bits, "overflow": "saturate", "same": 0.5} for bits in (8, 9)]
-    axes = _accuracy({"net": rows}, "same", "same class").axes[0]
+    rows = [{"bits": bits, "overflow": "saturate", "accuracy": 0.5} for bits in (8, 9)]
+    axes = _accuracy({"net": rows}).axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["saturate, net"]
-    assert axes.get_ylabel() == "same class (%)"
+    assert axes.get_ylabel() == "accuracy (%)"
     assert axes.lines[0].get_ydata().tolist() == [50, 50]

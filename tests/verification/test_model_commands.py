@@ -312,7 +312,8 @@ def test_minimized_registers_are_the_least(file, command, tmp_path):
     assert code == 0
     code, told, _ = command("minimize", MODELS / file, "--out", out, "--json")
     told = json.loads(told)
-    assert (code, told["schema"], told["unbound"]) == (0, "accsim.minimize/1", {})
+    assert (code, told["schema"], told["untraced"]) == (0, "accsim.minimize/1", {})
+    assert (told["name"], told["products"]) == (file, [])
     layers = load(MODELS / file).layers
     assert [found["bits"] for found in told["registers"].values()] == LEAST[file]
     for name, found in told["registers"].items():
@@ -387,20 +388,24 @@ def test_the_others_tell_what_is_not_traced_too(command, tmp_path):
     assert code == 0
     assert "attention: not searched: a product of activations\nfloat: not searched: its" in out
     told = json.loads(command("search", model, "--bits", 7, "--examples", 99, "--json")[1])
-    assert (told["found"], list(told["not_searched"])) == (True, ["attention", "float", "late"])
+    assert (told["found"], list(told["untraced"])) == (True, ["float", "late"])
+    attention = {"name": "attention", "left": "INT8", "right": "INT8"}
+    products = [attention | {"taps": None, "least_bits": None}]
+    assert (told["name"], told["products"]) == ("m.onnx", products)
     for words in (
         ("run", model, tmp_path / "x.npy", "--bits", 9),
         ("sweep", model, tmp_path / "x.npy", "--bits", "9"),
     ):
         assert "float: not traced, and so in no register: its" in command(*words)[1]
-        assert list(json.loads(command(*words, "--json")[1])["untraced"]) == ["float", "late"]
+        told = json.loads(command(*words, "--json")[1])
+        assert list(told["untraced"]) == ["float", "late"]
+        assert (told["name"], told["products"]) == ("m.onnx", products)
     out = command("minimize", model, "-o", less)[1]
-    assert "attention: no register: a product of activations\nfloat: no register: its" in out
+    line = "attention: no register: a product of activations of unknown length\nfloat: no register: its"
+    assert line in out
     told = json.loads(command("minimize", model, "-o", less, "--json")[1])
-    assert (list(told["registers"]), list(told["unbound"])) == (
-        ["layer"],
-        ["attention", "float", "late"],
-    )
+    assert (list(told["registers"]), list(told["untraced"])) == (["layer"], ["float", "late"])
+    assert (told["name"], told["products"]) == ("m.onnx", products)
     words = ("verify", less, "--bits-from", "annotations", "--inputs", tmp_path / "x.npy")
     assert command(*words)[0] == 3  # a product without a register is no reason to end
 
@@ -517,7 +522,7 @@ WRONG_USE = {
         "node 'fc' has no annotation of its register: accsim minimize writes them",
     ),
     "nothing to verify": (["verify", "relu.onnx", "--bits", 8], "relu.onnx multiplies no matrices: there is nothing to verify"),
-    "nothing to search": (["search", "relu.onnx", "--bits", 8], "relu.onnx has no layer to search"),
+    "nothing to search": (["search", "relu.onnx", "--bits", 8], "relu.onnx has no integer product: it multiplies no matrices"),
     "zero point": (
         ["verify", "m.onnx", "--bits", 8, "--zero-point", 1],
         "Invalid value: --zero-point and --preload are of layers in files: a model says itself where"
@@ -607,14 +612,18 @@ def test_wrong_use_is_one_line(kind, command, folder, monkeypatch):
 
 def test_labels_need_a_row_of_outputs_each(command, tmp_path):
     """A network that makes one row of many inputs has no class for each."""
-    from model_cases import saved
-
-    nodes = [onnx.helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0, name="sum")]
-    saved(tmp_path / "m.onnx", nodes, {"x": [3, 4]}, {"y": []}, {})
-    np.savez(tmp_path / "x.npz", x=np.ones((3, 4)), y=[0, 1, 2])
-    code, _, err = command("sweep", tmp_path / "m.onnx", tmp_path / "x.npz", "--bits", "8")
+    model = onnx.load(named(tmp_path / "m.onnx", "fc"))
+    model.graph.node.append(onnx.helper.make_node("ReduceSum", ["out"], ["y"], keepdims=0))
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("y", 1, []))
+    onnx.save(model, tmp_path / "m.onnx")
+    np.savez(tmp_path / "x.npz", x=np.ones((3, 4)), y=[0, 1, 1])
     text = "accsim: labels need one row of outputs for each of 3 inputs, not 1\n"
-    assert (code, err) == (2, text)
+    for word in ("sweep", "run"):
+        assert command(word, tmp_path / "m.onnx", tmp_path / "x.npz", "--bits", "8") == (
+            2,
+            "",
+            text,
+        )
 
 
 def test_without_onnx_it_is_one_line(command, monkeypatch):

@@ -85,6 +85,16 @@ def test_a_model_is_written_to_a_model_file(command, folder):
     assert command(*words, "net/least.onnx")[0] == 0
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_full_disk_is_one_line():
+    """However much of the output was there already."""
+    code = "from verification.cli import main; main()"
+    words = [sys.executable, "-c", code, "verify", str(MLP), "--bits", "12"]
+    with open("/dev/full", "w") as full:
+        made = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (made.returncode, made.stderr) == (2, b"accsim: No space left on device\n")
+
+
 @pytest.mark.parametrize(
     "words",
     [
