@@ -28,7 +28,7 @@ from verification.options import (
     check_new,
     print_json,
 )
-from verification.plot import sweep_plot
+from verification.plot import check_drawable, sweep_plot
 from verification.progress import showing
 
 __all__ = ["minimize", "sweep"]
@@ -65,6 +65,7 @@ def sweep(
     if plot is not None:
         check_ending(plot, "--plot", ".png")
         check_new(plot, "--plot", {file, data}, external_data)
+        check_drawable(plot)
     network = load_model(file, external_data)
     check_products(file.name, network)
     given = load_data(data, network, labels)
@@ -94,13 +95,16 @@ def _show_sweep(
     content: report.Json, rules: list[Overflow], plot: Path | None, *, as_json: bool
 ) -> None:
     """The rows that are done, as tables, or JSON; and as a picture."""
-    rows, name = content["rows"], content["name"]
-    if plot is not None and not sweep_plot(plot, content):
-        print(f"accsim: no width was run: nothing to draw in {plot.name}", file=sys.stderr)  # noqa: T201
     if as_json:
         print_json(content)
-        return
-    console = output()
+    else:
+        _print_sweep(content, rules)
+    if plot is not None and not sweep_plot(plot, content):
+        print(f"accsim: no width was run: nothing to draw in {plot.name}", file=sys.stderr)  # noqa: T201
+
+
+def _print_sweep(content: report.Json, rules: list[Overflow]) -> None:
+    rows, name, console = content["rows"], content["name"], output()
     title = f"{name}, {content['samples']} inputs{'' if content['complete'] else ', interrupted'}"
     made = sweeping.sweep_table(title, rows, content["labels"])
     made.caption = f"{made.caption}\n{tables.named(sweeping.proved_line(content))}"

@@ -16,10 +16,13 @@ Outputs = Mapping[str, Array]
 
 
 def classes(outputs: Outputs) -> Array:
-    """Where the largest number of each row of the first output is. Shapes: (rows,)."""
+    """Where the largest number of each row of the first output is; of a single one, that number.
+
+    Shapes: (rows,).
+    """
     first = np.atleast_2d(next(iter(outputs.values())))
     rows = first.reshape(len(first), -1) if first.size else np.zeros((len(first), 1))
-    found: Array = rows.argmax(axis=1)
+    found: Array = rows[:, 0] if rows.shape[1] == 1 else rows.argmax(axis=1)
     return found
 
 
@@ -34,6 +37,8 @@ def check_labels(labels: Array, outputs: Outputs, samples: int) -> None:
             f"labels need one row of outputs for each of {samples} inputs, not {len(first)}"
         )
     count = first.size // samples
+    if count < 2:
+        raise ShapeError("labels need the first output to have a number for each class, not one")
     outside = np.flatnonzero((labels < 0) | (labels >= count))
     if outside.size:
         place = int(outside[0])

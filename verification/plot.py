@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Mapping
 from io import StringIO
@@ -18,7 +19,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["accuracy_plot", "accuracy_svg", "sweep_plot", "trajectory_plot", "trajectory_svg"]
+__all__ = [
+    "accuracy_plot",
+    "accuracy_svg",
+    "check_drawable",
+    "sweep_plot",
+    "trajectory_plot",
+    "trajectory_svg",
+]
 
 _COLOURS = ("#c0392b", "#1f6fb2", "#8a6d1d", "#6b4fa0")  # of networks, in turn
 _BAD, _REGISTER = _COLOURS[:2]
@@ -55,6 +63,16 @@ def accuracy_plot(path: Path, sweeps: Mapping[str, list[Json]], title: str) -> N
     figure = _accuracy(sweeps)
     figure.axes[0].set_title(title)
     _save(figure, path)
+
+
+def check_drawable(path: Path) -> None:
+    """Refuse a picture that could not be written once it is drawn.
+
+    Raises: MissingExtraError without matplotlib, FileNotFoundError without its folder.
+    """
+    require("matplotlib", extra="plot", purpose="a plot")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "No such folder", str(path.parent))
 
 
 def sweep_plot(path: Path, sweep: Json) -> bool:

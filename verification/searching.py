@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from functools import partial
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
@@ -34,7 +33,7 @@ def sample_layers(
     samples = {}
     with Progress(console=console, transient=True, disable=hidden) as progress:
         for name, layer in layers.items():
-            bar = progress.add_task(f"searching {escape(name)}", total=examples)
+            bar = progress.add_task(f"searching {tables.named(name)}", total=examples)
             told = partial(_advance, progress, bar)
             try:
                 samples[name] = sample(layer, accumulator, examples=examples, seed=seed, told=told)
@@ -56,7 +55,7 @@ def sample_table(
     for name, layer in layers.items():
         found = "nothing" if samples[name].witness is None else "[red]overflow[/]"
         figures = (layer.taps, layer.channels, samples[name].examples)
-        made.add_row(escape(name), *map(str, figures), found)
+        made.add_row(tables.named(name), *map(str, figures), found)
     return made
 
 

@@ -3,12 +3,25 @@
 import io
 import json
 import re
+import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from model_cases import CNN, CNN_DATA, attention, biased, few, mixed, named
+from model_cases import (
+    CNN,
+    CNN_DATA,
+    SCALE,
+    attention,
+    biased,
+    few,
+    mixed,
+    named,
+    quantized,
+    saved,
+)
+from onnx import helper
 from rich.console import Console
 
 from accsim import Accumulator
@@ -303,3 +316,39 @@ def test_the_page_shows_what_is_printed(words, expected, command, monkeypatch):
         assert len(printed) > len(lines)
         printed = printed[: len(lines)]
     assert [line for line in printed if line] == [line for line in lines if line]
+
+
+def test_a_picture_that_cannot_be_drawn_is_refused_first(command, folder, monkeypatch):
+    """Before anything is run: without its folder, without matplotlib."""
+
+    def run(*_, **__):
+        raise AssertionError("nothing is to be run")
+
+    monkeypatch.setattr(Network, "run", run)
+    words = ("sweep", CNN, CNN_DATA, "--bits", "9", "--plot")
+    code, out, err = command(*words, folder / "absent" / "s.png")
+    assert (code, out, err) == (2, "", f"accsim: No such folder: {folder / 'absent'}\n")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, out, err = command(*words, folder / "s.png")
+    text = "accsim: a plot needs matplotlib: pip install 'accsim[plot]'\n"
+    assert (code, out, err) == (2, "", text)
+
+
+def test_one_number_is_no_class(command, folder):
+    """Of a single output nothing is the largest: it stays the same, or it does not."""
+    nodes = [
+        *quantized("x", "q"),
+        helper.make_node("DequantizeLinear", ["w", "s", "z"], ["wd"], name="weights"),
+        helper.make_node("MatMul", ["qd", "wd"], ["out"], name="fc"),
+    ]
+    held = {"s": SCALE, "z": np.int8(0), "w": np.array([[9], [8], [7], [6]], np.int8)}
+    model = saved(folder / "one.onnx", nodes, {"x": ["n", 4]}, {"out": ["n", 1]}, held)
+    x = np.linspace(-1, 1, 40, dtype=np.float32).reshape(10, 4)
+    np.savez(folder / "d.npz", x=x, y=np.zeros(10, np.int64))
+    text = "accsim: labels need the first output to have a number for each class, not one\n"
+    assert command("sweep", model, folder / "d.npz", "--bits", "5")[2] == text
+    np.save(folder / "d.npy", x * 40)
+    rows = json.loads(command("sweep", model, folder / "d.npy", "--bits", "5,20", "--json")[1])[
+        "rows"
+    ]
+    assert [row["same"] == 1 for row in rows] == [True, False, False, True, True]
