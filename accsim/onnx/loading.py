@@ -16,7 +16,8 @@ from accsim.onnx.batches import rows_apart
 from accsim.onnx.evaluate import operation
 from accsim.onnx.graph import Graph, Node, graph_of
 from accsim.onnx.known import Known
-from accsim.onnx.products import Product, multiplies, product
+from accsim.onnx.places import Product, multiplies
+from accsim.onnx.products import product
 from accsim.onnx.quantizers import floats
 from accsim.onnx.reading import first_line, read_model
 from accsim.onnx.trace import trace
