@@ -2,7 +2,7 @@
 
     python benchmarks/fuzz_models.py [--cases 100000] [--run] [--seed 0] [--only SEED]
 
-Each file is loaded, and every layer of one that loads is given its least register; with --run a
+Each file is loaded, and one that loads is written again with its least registers; with --run a
 small batch is run, too. Files are made from those of the tests and of onnxruntime's quantizer.
 Cases are done in blocks by processes of 1 GiB; a process that dies, or says nothing for a while,
 is a finding. Findings are printed with the seed that makes them again.
@@ -48,8 +48,7 @@ def block(folder, begin, end, run):
     """In a process of its own: a line for each case as it begins, and one for what came of it."""
     from accsim import Accumulator
     from accsim.errors import AccsimError
-    from accsim.network import least_registers
-    from accsim.onnx import load
+    from accsim.onnx import annotate, load
 
     sys.path.insert(0, str(ROOT / "tests" / "accsim"))
     from model_mutations import mutated
@@ -68,7 +67,7 @@ def block(folder, begin, end, run):
         signal.setitimer(signal.ITIMER_REAL, LONGEST)
         try:
             network = load(path)
-            least_registers(network)
+            annotate(path, folder / f"{begin}.annotated")
             outcome = "loaded"
             if run:
                 network.run(small_inputs(network), Accumulator(20))
@@ -89,7 +88,7 @@ def small_inputs(network):
 
     return {
         name: np.ones(
-            [size if isinstance(size, int) and size <= 64 else 2 for size in one.shape or ()],
+            [size if isinstance(size, int) and 0 <= size <= 64 else 2 for size in one.shape or ()],
             one.dtype or np.float32,
         )
         for name, one in network.inputs.items()
