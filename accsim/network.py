@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -271,7 +272,7 @@ def _calls(
         )
     batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     many = (np.broadcast_to(side, (*batch, *side.shape[-2:])) for side in (left, right))
-    flat = (side.reshape(-1, *side.shape[-2:]) for side in many)
+    flat = (side.reshape(prod(batch), *side.shape[-2:]) for side in many)
     for x, y in zip(*flat, strict=True):
         if x.size and y.size:
             yield IntLayer(y.T, weight_spec=what.right, input_spec=what.left), x

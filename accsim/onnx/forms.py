@@ -62,7 +62,7 @@ def dense(node: Node, shape: Sequence[int]) -> Form:
 
 def dense_left(node: Node, shape: Sequence[int]) -> Form:
     """A constant (M, K) times x, (..., K, N) or (K,): the product of both turned, turned back."""
-    if node.op == "Gemm" or len(shape) != 2:
+    if node.op in ("Gemm", "QGemm") or len(shape) != 2:
         raise ModelFileError("its constant side is the left one, and not a plain matrix")
 
     def turned(x: Array) -> Array:

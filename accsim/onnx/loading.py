@@ -19,7 +19,7 @@ from accsim.onnx.known import Known
 from accsim.onnx.places import Product, multiplies
 from accsim.onnx.products import product
 from accsim.onnx.quantizers import floats
-from accsim.onnx.reading import first_line, read_model
+from accsim.onnx.reading import first_line, read_model, shown
 from accsim.onnx.trace import trace
 from accsim.spec import MAX_BITS, Accumulator
 
@@ -48,6 +48,9 @@ def network_of(graph: Graph) -> Network:
     products, untraced = {}, {}
     for node in graph.nodes:
         if not multiplies(node):
+            continue
+        if not node.outputs[0]:
+            untraced[node.name] = "what it gives has no name"
             continue
         try:
             products[node.name] = product(node, [known[n] if n else None for n in node.inputs])
@@ -101,13 +104,23 @@ def _evaluator(graph: Graph, known: Mapping[str, Known], products: Mapping[str, 
                 made = [_product(node, products[node.name], given, multiply)]
             else:
                 made = list(operations[node.name](given))
+            if any(node.outputs[len(made) :]):
+                raise ModelFileError(f"node {shown(node.name)} ({node.op}) gives fewer values")
             values.update((n, v) for n, v in zip(node.outputs, made, strict=False) if n)
             for name in {*node.inputs, *node.outputs}:
                 if last.get(name, -1) <= place and name not in constants:
                     values.pop(name, None)
-        return {name: floats(values[name]) for name in outputs}
+        return {name: _array(name, values[name]) for name in outputs}
 
     return evaluate
+
+
+def _array(name: str, value: Any) -> Array:
+    """An output of the network."""
+    try:
+        return floats(value)
+    except (TypeError, ValueError):
+        raise ModelFileError(f"output {shown(name)} is no array") from None
 
 
 def _reads(node: Node, found: Product | None) -> tuple[str, ...]:

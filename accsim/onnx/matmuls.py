@@ -47,9 +47,12 @@ def matmul(node: Node, places: Places, known: Sequence[Known | None]) -> Product
             if side.zero:
                 offset = only(inputs[zero], "zero point")  # type: ignore[index]
                 found = found.astype(np.int64) - np.int64(offset)
+            if found.ndim == 0:
+                raise ModelFileError("it multiplies a number that is no matrix")
             if found.ndim == 1:  # a row on the left, a column on the right
                 found = found[:, None] if codes else found[None]
             codes.append(found.swapaxes(-1, -2) if turn else found)
+        np.broadcast_shapes(codes[0].shape[:-2], codes[1].shape[:-2])  # or ValueError
         return codes[0], codes[1]
 
     result = result_of(node, places, Form(lambda w: w, lambda x, _: x), scale)

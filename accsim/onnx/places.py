@@ -83,7 +83,7 @@ PLACES = {
 OTHERS = {
     (domain, op): f"{op} is no product of one matrix of constant integers"
     for domain, ops in {
-        "": "Einsum RNN GRU LSTM DeformConv Attention Det STFT DFT",
+        "": "Einsum RNN GRU LSTM DeformConv Attention Det STFT DFT AffineGrid",
         QONNX: "XnorPopcountMatMul",
         "ai.onnx.ml": "LinearClassifier LinearRegressor SVMClassifier SVMRegressor",
     }.items()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import frexp, inf
+from math import frexp, inf, prod
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from accsim.onnx.rules_moving import (
     greatest,
     keeps,
     least,
+    max_pool,
     pad,
     relu,
     transpose,
@@ -44,6 +45,7 @@ __all__ = ["RULES"]
 Rule = Callable[[Node, Sequence[Known | None]], Known]
 
 _AVERAGED = 1e-4  # by so much, relative, averages of many floats may leave what they average
+MANY = 2**16  # of which such sums are rounded by no more
 _SMALLEST = np.finfo(np.float32).tiny  # below it floats have fewer digits
 
 
@@ -111,11 +113,15 @@ def _no_integers(node: Node, known: Sequence[Known | None]) -> None:
 
 
 def _averages(node: Node, known: Sequence[Known | None]) -> Known:
-    """Averages lie where the numbers do; padding may count as 0."""
+    """Averages lie where the numbers do, if they are not too many; padding may count as 0."""
     fact = first(known)
+    _no_integers(node, known[:1])
+    reason = f"{node.op} {shown(node.name)} averages codes"
+    window = node.attributes.get("kernel_shape") or (fact.shape or (None,) * 2)[1:]
+    if not all(isinstance(size, int) for size in window) or prod(window) > MANY:
+        return unknown(reason)
     low, high = min(0.0, fact.low), max(0.0, fact.high)
-    _no_integers(node, known)
-    return unknown(f"{node.op} {shown(node.name)} averages codes", *outward(low, high, _AVERAGED))
+    return unknown(reason, *outward(low, high, _AVERAGED))
 
 
 def _between(low: float, high: float) -> Rule:
@@ -128,12 +134,13 @@ def _between(low: float, high: float) -> Rule:
 
 _KEEPING = (
     "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile", "Slice", "Gather",
-    "GatherElements", "GatherND", "Split", "DepthToSpace", "SpaceToDepth", "MaxPool",
-    "GlobalMaxPool", "ReduceMax", "ReduceMin", "Compress", "ReverseSequence",
+    "GatherElements", "GatherND", "Split", "DepthToSpace", "SpaceToDepth", "GlobalMaxPool",
+    "ReduceMax", "ReduceMin", "Compress", "ReverseSequence",
 )  # fmt: skip
 
 RULES: dict[tuple[str, str], Rule] = {
     **{("", op): keeps for op in _KEEPING},
+    ("", "MaxPool"): max_pool,
     ("", "Concat"): concat,
     ("", "Max"): greatest,
     ("", "Min"): least,

@@ -103,7 +103,10 @@ def quantize_linear(node: Node, known: Sequence[Known | None]) -> Known:
     """Codes of an integer type, as narrow as what comes in makes them."""
     fact = first(known)
     inputs = constants_of(node, known, 1)
-    low, high = _ends(quantizer_of(node, inputs, _dimensions(node, fact)), fact)
+    quantizer = quantizer_of(node, inputs, _dimensions(node, fact))
+    low, high = _ends(quantizer, fact)
+    if fact.whole or inputs[0].dtype != np.float32:  # other numbers are rounded otherwise
+        low, high = quantizer.spec.min, quantizer.spec.max
     zero = inputs[1] if len(inputs) > 1 and inputs[1] is not None else np.zeros(1, np.uint8)
     ends = integer_ends(zero.dtype)
     zero = zero.astype(np.int64)

@@ -19,6 +19,7 @@ __all__ = [
     "greatest",
     "keeps",
     "least",
+    "max_pool",
     "pad",
     "relu",
     "transpose",
@@ -50,6 +51,15 @@ def dropout(node: Node, known: Sequence[Known | None]) -> Known:
     return keeps(node, known)
 
 
+def max_pool(node: Node, known: Sequence[Known | None]) -> Known:
+    """The greatest of numbers; of nothing but padding, where a spread window can miss them all."""
+    pads = node.attributes.get("pads", ())
+    padded = any(pads) or node.attributes.get("auto_pad", "NOTSET").startswith("SAME")
+    if padded and any(step > 1 for step in node.attributes.get("dilations", ())):
+        return unknown(f"MaxPool {shown(node.name)} may see nothing but padding")
+    return keeps(node, known)
+
+
 def transpose(node: Node, known: Sequence[Known | None]) -> Known:
     """The axis of the scales moves with its channels."""
     fact = first(known)
@@ -71,7 +81,9 @@ def clip(node: Node, known: Sequence[Known | None]) -> Known:
     """Limits are inputs, or attributes in old versions."""
     low = _limit(known, 1, float(node.attributes.get("min", -inf)))
     high = _limit(known, 2, float(node.attributes.get("max", inf)))
-    return _clipped(first(known), low, high)
+    # its limits are of the type of what it clips
+    whole = any(fact is not None and fact.whole for fact in known)
+    return replace(_clipped(first(known), low, high), whole=whole)
 
 
 def _limit(known: Sequence[Known | None], place: int, default: float) -> float:
@@ -134,7 +146,8 @@ def _joined(
         return unknown(reason, low, high, whole=whole)
     one = next((grid for grid in grids if grid.low or grid.high), grids[0])
     ends = lower(grid.low for grid in grids), upper(grid.high for grid in grids)
-    return Known(low, high, Grid(*ends, one.scale), whole=all(fact.whole for fact in facts))
+    rounded = max(grid.rounded for grid in grids)
+    return Known(low, high, Grid(*ends, one.scale, rounded=rounded), whole=whole)
 
 
 def concat(node: Node, known: Sequence[Known | None]) -> Known:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,12 @@ import numpy as np
 from accsim.errors import AccsimError
 from accsim.network import NetworkInput
 from accsim.onnx.evaluate import MOVING, operation
-from accsim.onnx.graph import Graph, Node, Shape
+from accsim.onnx.graph import Graph, Node
 from accsim.onnx.known import Grid, Known, constant, integer_ends, integers, unknown
 from accsim.onnx.quantizers import Coded, floats
 from accsim.onnx.reading import first_line, shown
 from accsim.onnx.rules import RULES
+from accsim.onnx.shapes import shape_of
 
 __all__ = ["trace"]
 
@@ -28,10 +29,6 @@ _COMPUTED = MOVING | {
     "Relu", "Round", "Floor", "Ceil", "Concat", "Shape", "Quant", "IntQuant", "BipolarQuant",
     "Trunc", "QuantizeLinear", "DequantizeLinear", "Where", "Equal",
 }  # fmt: skip
-_OF_THE_SAME_SHAPE = {
-    "Quant", "IntQuant", "BipolarQuant", "Trunc", "QuantizeLinear", "DequantizeLinear", "Clip",
-    "Cast", "Relu", "Identity",
-}  # fmt: skip
 _CONSTANTS = {"value": None, "value_float": np.float32, "value_int": np.int64,
               "value_floats": np.float32, "value_ints": np.int64}  # fmt: skip
 
@@ -43,25 +40,18 @@ def trace(graph: Graph) -> dict[str, Known]:
         known[name] = replace(_input(name, described), shape=described.shape)
     room = LEAST + TIMES * sum(array.size for array in graph.constants.values())
     for node in graph.nodes:
+        given = [known[name] if name else None for name in node.inputs]
         if (node.domain, node.op) == ("", "Constant"):
             facts = [_constant_of(node)]
             room += TIMES * _numbers(facts)
         else:
-            facts = _outputs(node, [known[name] if name else None for name in node.inputs], room)
+            facts = _outputs(node, given, room)
             room -= _numbers(facts)
         known.update((n, f) for n, f in zip(node.outputs, facts, strict=False) if n)
         for name in filter(None, node.outputs):
             fact = known.setdefault(name, unknown(f"it comes from {node.op} {shown(node.name)}"))
-            known[name] = replace(fact, shape=_shape(name, node, graph, known))
+            known[name] = replace(fact, shape=shape_of(node, given, graph.shapes.get(name)))
     return known
-
-
-def _shape(name: str, node: Node, graph: Graph, known: Mapping[str, Known]) -> Shape:
-    """What the file declares, also of what only has another type before."""
-    declared: Shape = graph.shapes.get(name)
-    if declared is None and node.op in _OF_THE_SAME_SHAPE and node.input(0):
-        return known[node.input(0)].shape
-    return declared
 
 
 def _input(name: str, described: NetworkInput) -> Known:

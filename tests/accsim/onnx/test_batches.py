@@ -36,6 +36,15 @@ APART = [  # a node of a value x (N, 4, 6), constants, and whether rows stay apa
     (node("MatMul", ["x", "x"]), {}, True),
     (node("QLinearSoftmax", ["x"], domain=MICROSOFT, axis=2), {}, True),
     (node("QLinearSoftmax", ["x"], domain=MICROSOFT, axis=0), {}, False),
+    (node("Add", ["x", "c"]), {"c": np.ones((1, 4, 6), F)}, True),
+    (node("Add", ["x", "c"]), {"c": np.ones((4, 6), F)}, True),
+    (node("Add", ["x", "c"]), {"c": np.ones((1, 1, 4, 6), F)}, False),
+    (node("Mul", ["x", "c"]), {"c": np.ones((2, 4, 6), F)}, False),
+    (node("MatMul", ["x", "w"]), {"w": np.ones((1, 1, 6, 2), F)}, False),
+    (node("Conv", ["c", "x"]), {"c": np.ones((1, 1, 1), F)}, False),
+    (node("Reshape", ["x", "to"]), {"to": np.array([-1, 5], I)}, False),
+    (node("Reshape", ["x", "to"]), {"to": np.array([np.nan], F)}, False),
+    (node("MaxPool", ["x"], ["y", "places"], kernel_shape=[1]), {}, False),
     (node("QuickGelu", ["x"], domain=MICROSOFT), {}, False),  # not known
     (node("Magic", ["x"], domain="foreign"), {}, False),
 ]
@@ -69,6 +78,14 @@ def test_nodes(one, constants, apart):
 def test_of_two_dimensions_the_first_is_met(one, constants):
     """The same nodes join the rows of a matrix."""
     assert network(made(one, constants, ["N", 4])).rows_apart is False
+
+
+def test_values_of_other_ranks_meet():
+    """Rows on another axis are broadcast against rows."""
+    grown = [node("Unsqueeze", ["x", "a"], "u"), node("Mul", ["u", "x"])]
+    assert network(made(grown, {"a": np.array([1], I)}, ["N", 4])).rows_apart is False
+    level = [node("Relu", ["x"], "u"), node("Mul", ["u", "x"])]
+    assert network(made(level, {}, ["N", 4])).rows_apart is True
 
 
 def test_axes_from_the_back_of_an_open_rank():

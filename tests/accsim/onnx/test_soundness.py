@@ -170,3 +170,98 @@ def test_weights_are_not_kept_beside_their_layers():
     assert {name: array.size for name, array in constants.items() if array.size > 1} == {}
     assert not any(isinstance(cell, onnx.ModelProto) for cell in cells)
     assert found.run(np.ones((1, 64), F), Accumulator(20)).outputs["y"].shape == (1, 64)
+
+
+def test_a_constant_left_side_of_gemm_is_no_layer():
+    """Its bias runs along the other axis, and its sides may be turned."""
+    held = {"a": np.array([[127, 127], [0, 0]], U8), "c": np.array([0, 1000000], np.int32)}
+    held |= {"s": F(1), "z": U8(0), "ys": F(8192)}
+    places = ["a", "s", "z", "x", "s", "z", "c", "ys", "z"]
+    made = model(node("QGemm", places, domain="com.microsoft"), {"x": (U8, ["N", 2])}, held)
+    assert list(network(made).untraced) == ["QGemm of y"]
+
+
+def test_joining_forgets_no_rounding():
+    """A Concat of one value between scalings does not make its codes certain again."""
+    nodes = [node("Quant", ["x", "s", "z", "b"], "v0", domain=QONNX, signed=0, narrow=0)]
+    for i in range(40):
+        nodes.append(node("Mul", [f"v{i}", "f"], f"u{i}"))
+        nodes.append(node("Concat", [f"u{i}"], f"v{i + 1}", axis=1))
+    w, held = dequantized("w", np.ones((4, 2), np.int8), 0.5)
+    nodes += [w, node("MatMul", ["v40", "w"])]
+    held |= {"s": F(1), "z": F(0), "b": F(19), "f": F(1.0000001)}
+    (reason,) = network(model(nodes, {"x": (F, ["N", 4])}, held)).untraced.values()
+    assert "more than float32 tells apart" in reason
+
+
+def test_half_precision_narrows_nothing():
+    """Its numbers are rounded a thousand times as much."""
+    half = np.float16
+    nodes = [
+        node("Clip", ["x", "low", "high"], "c"),
+        node("Mul", ["c", "f"], "m"),
+        node("QuantizeLinear", ["m", "s", "z"], "q"),
+    ]
+    held = {"low": half(0), "high": half(0.9766), "f": half(0.86), "s": half(2**-7), "z": U8(0)}
+    fact = trace(graph_of(model(nodes, {"x": (half, ["N"])}, held)))["q"]
+    assert (fact.grid.low, fact.grid.high) == (0, 255)
+
+
+@pytest.mark.parametrize(
+    ("how", "known"),
+    [({"pads": [1] * 4}, True), ({"dilations": [2, 2]}, True), ({}, True),
+     ({"pads": [1] * 4, "dilations": [2, 2]}, False),
+     ({"auto_pad": "SAME_UPPER", "dilations": [1, 2]}, False)],
+)  # fmt: skip
+def test_windows_that_miss_every_input(how, known):
+    """Padding is the least number there is, and no code."""
+    nodes, held = quantized("a", "x", 1, 0)
+    nodes.append(node("MaxPool", ["a"], kernel_shape=[2, 2], **how))
+    fact = trace(graph_of(model(nodes, {"x": (F, ["N", 1, 4, 4])}, held)))["y"]
+    assert (fact.grid is not None) == known
+
+
+@pytest.mark.parametrize(("size", "high"), [(1000, 0.1), (100_000, np.inf), ("M", np.inf)])
+def test_averages_of_many(size, high):
+    """Sums of very many floats leave the range of the numbers; so may those of unknown length."""
+    nodes = [node("Clip", ["x", "low", "high"], "c"), node("ReduceMean", ["c", "axes"])]
+    held = {"low": F(0), "high": F(0.1), "axes": np.array([1])}
+    fact = trace(graph_of(model(nodes, {"x": (F, ["N", size])}, held)))["y"]
+    assert fact.high == pytest.approx(high, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "shapes"),
+    [
+        ({"x": np.ones((2, 2, 4), U8), "b": np.ones((3, 4, 3), U8)}, "batches 2 and 3"),
+        ({"x": np.ones((), U8), "b": np.ones((4, 3), U8)}, "no matrix"),
+    ],
+)
+def test_matmuls_that_do_not_fit(inputs, shapes):
+    """Shapes that only a run shows."""
+    ends = {name: (U8, [None] * array.ndim) for name, array in inputs.items()}
+    found = network(model(node("MatMulInteger", ["x", "b"]), ends))
+    with pytest.raises(ModelFileError):
+        found.run(inputs, Accumulator(32))
+
+
+def test_a_matmul_of_no_products():
+    """Sums of nothing are 0."""
+    found = network(
+        model(node("MatMulInteger", ["x", "b"]), {"x": (U8, [None] * 2), "b": (U8, [None] * 2)})
+    )
+    inputs = {"x": np.ones((2, 0), U8), "b": np.ones((0, 3), U8)}
+    assert found.run(inputs, Accumulator(8)).outputs["y"].tolist() == [[0] * 3] * 2
+
+
+def test_fewer_values_than_names():
+    """An operator that gives one value, with two names for it."""
+    made = model(
+        node("Quant", ["x", "s", "z", "b"], ["y", "more"], domain=QONNX, signed=1, narrow=0),
+        {"x": (F, ["N"])},
+        {"s": F(1), "z": F(0), "b": F(4)},
+        outputs=["more"],
+    )
+    with pytest.raises(ModelFileError) as refused:
+        network(made).run(np.ones(2, F), Accumulator(8))
+    assert str(refused.value) == "node 'Quant of y' (Quant) gives fewer values"
