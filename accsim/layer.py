@@ -228,10 +228,21 @@ def check_start(layer: IntLayer, accumulator: Accumulator) -> None:
         raise SpecError(f"layer must be an IntLayer, not {type(layer).__name__}")
     if not isinstance(accumulator, Accumulator):
         raise SpecError(f"accumulator must be an Accumulator, not {accumulator!r}")
-    if layer.bias is not None:
-        outside = (layer.bias < accumulator.min) | (layer.bias > accumulator.max)
-        for channel in np.flatnonzero(outside)[:1]:
-            check_bias(int(layer.bias[channel]), accumulator, f"bias[{channel}]")
+    if (start := unheld_start(layer, accumulator)) is not None:
+        check_bias(start[1], accumulator, f"bias[{start[0]}]")
+
+
+def unheld_start(layer: IntLayer, accumulator: Accumulator) -> tuple[int, int] | None:
+    """The first channel whose bias the register cannot hold, and that bias; None if it holds all.
+
+    >>> layer = IntLayer([[1], [1]], weight_spec=signed(4), input_spec=unsigned(4), bias=[7, 8])
+    >>> unheld_start(layer, Accumulator(4)), unheld_start(layer, Accumulator(5))
+    ((1, 8), None)
+    """
+    if layer.bias is None:
+        return None
+    outside = np.flatnonzero((layer.bias < accumulator.min) | (layer.bias > accumulator.max))
+    return (int(outside[0]), int(layer.bias[outside[0]])) if outside.size else None
 
 
 def check_widest(array: IntArray, name: str, low: int, high: int) -> None:

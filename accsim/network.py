@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from accsim._check import IntArray, integer, integer_array
-from accsim.bounds import bits_per_channel, data_type_bits
+from accsim.bounds import data_type_bits
 from accsim.errors import AccsimError, DtypeError, RangeError, ShapeError, SpecError
 from accsim.layer import IntLayer
-from accsim.padding import exact_extremes
+from accsim.padding import layer_bits
 from accsim.simulate import Run, simulate
 from accsim.spec import MAX_BITS, Accumulator, IntSpec
 
@@ -242,7 +242,7 @@ def least_registers(network: Network) -> dict[str, Accumulator]:
     """
     found = {}
     for name, layer in network.layers.items():
-        bits = int(bits_per_channel(*exact_extremes(layer)).max())
+        bits = layer_bits(layer)
         if bits > MAX_BITS:
             raise RangeError(f"{name}: its sums need {bits} bits; at most {MAX_BITS} are simulated")
         found[name] = Accumulator(max(bits, 2))

@@ -11,7 +11,7 @@ from accsim import bounds
 from accsim._check import IntArray
 from accsim.layer import IntLayer
 
-__all__ = ["exact_extremes", "masked_extremes", "padding_masks"]
+__all__ = ["exact_extremes", "layer_bits", "masked_extremes", "padding_masks"]
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -29,6 +29,11 @@ def masked_extremes(
     masks = padding_masks(layer) if needed else np.ones((1, layer.taps), dtype=bool)
     for mask in masks:
         yield (mask, *extremes(layer.rows * mask, layer.input_spec, bias=layer.bias))
+
+
+def layer_bits(layer: IntLayer) -> int:
+    """The least two's complement width that no input of the layer overflows, padded or not."""
+    return int(bounds.bits_per_channel(*exact_extremes(layer)).max())
 
 
 def exact_extremes(layer: IntLayer, *, final: bool = False) -> tuple[IntArray, IntArray]:

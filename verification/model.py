@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from accsim._check import IntArray
-from accsim.bounds import bits_per_channel
 from accsim.errors import ModelFileError, SpecError
 from accsim.layer import IntLayer
 from accsim.network import Network
-from accsim.padding import exact_extremes
+from accsim.padding import exact_extremes, layer_bits
 from accsim.simulate import Run
 from accsim.spec import MAX_BITS, Accumulator
 from verification.decide import Report, Verdict
@@ -70,9 +69,7 @@ def proved_from(network: Network) -> int | None:
 
 def _needs(network: Network) -> list[int]:
     """Bits of the least register of each layer."""
-    return [
-        int(bits_per_channel(*exact_extremes(layer)).max()) for layer in network.layers.values()
-    ]
+    return [layer_bits(layer) for layer in network.layers.values()]
 
 
 def model_report(

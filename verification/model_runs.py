@@ -22,6 +22,7 @@ from verification.options import print_json
 from verification.outputs import check_labels, classes, finite
 from verification.progress import showing
 from verification.registers import registers_for
+from verification.words import registers_of
 
 __all__ = ["ModelRun", "compare_model", "run_model", "untraced_lines"]
 
@@ -88,7 +89,7 @@ def _print_run(
     """What overflowed as a table, and a line for each output."""
     own = len(set(registers.values())) > 1
     columns = ["layer", *(["register"] if own else []), "outputs", "overflowed", "steps"]
-    said = "each layer in its own register" if own else next(iter(registers.values()))
+    said = registers_of({"accumulator": one} for one in content["registers"].values())
     made = tables.table(f"{content['name']}, {said}", *columns)
     for name, figures in content["layers"].items():
         cells = [str(registers[name])] if own else []

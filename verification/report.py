@@ -16,7 +16,7 @@ import numpy as np
 import accsim
 from accsim import bounds
 from accsim.files import atomically
-from accsim.layer import IntLayer
+from accsim.layer import IntLayer, unheld_start
 from accsim.padding import exact_extremes
 from accsim.plan import Plan
 from accsim.simulate import Run
@@ -25,7 +25,6 @@ from verification.compare import Difference
 from verification.decide import Report, Verdict
 from verification.json_file import accumulator_json
 from verification.schema import NAME
-from verification.starts import unheld_start
 from verification.sums import EDGES, Ends, Sums
 from verification.widths import widths
 from verification.witness_file import witness_json

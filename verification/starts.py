@@ -5,26 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from accsim import bounds
-from accsim.layer import IntLayer
+from accsim.layer import IntLayer, unheld_start
 from accsim.padding import exact_extremes
 from accsim.spec import Accumulator
 from verification.decide import Report, Verdict, decide
 
-__all__ = ["decide_start", "unheld_start"]
-
-
-def unheld_start(layer: IntLayer, accumulator: Accumulator) -> tuple[int, int] | None:
-    """The first channel whose bias the register cannot hold, and that bias; None if it holds all.
-
-    >>> from accsim import signed, unsigned
-    >>> layer = IntLayer([[1], [1]], weight_spec=signed(4), input_spec=unsigned(4), bias=[7, 8])
-    >>> unheld_start(layer, Accumulator(4)), unheld_start(layer, Accumulator(5))
-    ((1, 8), None)
-    """
-    if layer.bias is None:
-        return None
-    outside = np.flatnonzero((layer.bias < accumulator.min) | (layer.bias > accumulator.max))
-    return (int(outside[0]), int(layer.bias[outside[0]])) if outside.size else None
+__all__ = ["decide_start"]
 
 
 def decide_start(layer: IntLayer, accumulator: Accumulator) -> Report:

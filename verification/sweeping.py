@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from accsim.layer import unheld_start
 from accsim.network import Network, NetworkRun
 from accsim.spec import Accumulator, Overflow
 from verification.model import wide_register
@@ -15,7 +16,6 @@ from verification.model_files import Data
 from verification.outputs import check_labels, classes, differences, finite
 from verification.progress import Told
 from verification.report import Json
-from verification.starts import unheld_start
 from verification.tables import named, table
 
 __all__ = ["overflows_json", "overflows_table", "proved_line", "sweep_rows", "sweep_table"]

@@ -12,7 +12,7 @@ from math import prod
 import numpy as np
 
 from accsim.onnx.graph import QONNX, Graph, Node
-from accsim.onnx.known import Known
+from accsim.onnx.known import Known, at
 from accsim.onnx.operators import MICROSOFT
 
 __all__ = ["rows_apart"]
@@ -146,18 +146,14 @@ def _product_keeps_rows(node: Node, known: Sequence[Known | None]) -> bool:
 
 
 def _is_constant(known: Sequence[Known | None], place: int) -> bool:
-    fact = known[place] if place < len(known) else None
+    fact = at(known, place)
     return fact is not None and fact.constant is not None
 
 
 def _rank(known: Sequence[Known | None], place: int) -> int | None:
     """How many dimensions an input has, if that is declared."""
-    fact = known[place] if place < len(known) else None
-    if fact is None:
-        return None
-    if fact.constant is not None:
-        return fact.constant.ndim
-    return None if fact.shape is None else len(fact.shape)
+    fact = at(known, place)
+    return None if fact is None or fact.sizes is None else len(fact.sizes)
 
 
 def _behind(axes: Sequence[int], rank: int | None) -> bool:

@@ -12,7 +12,17 @@ import numpy as np
 
 from accsim.errors import ModelFileError
 
-__all__ = ["Grid", "Known", "constant", "first", "integer_ends", "integers", "outward", "unknown"]
+__all__ = [
+    "Grid",
+    "Known",
+    "at",
+    "constant",
+    "first",
+    "integer_ends",
+    "integers",
+    "outward",
+    "unknown",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -53,6 +63,11 @@ class Known:
     whole: bool = False  # of an integer type, whose arithmetic wraps
     shape: tuple[int | str | None, ...] | None = None  # as far as the file declares it
 
+    @property
+    def sizes(self) -> tuple[int | str | None, ...] | None:
+        """The shape: of a constant its own, else as far as it is declared."""
+        return self.shape if self.constant is None else self.constant.shape
+
 
 def unknown(why: str, low: float = -inf, high: float = inf, *, whole: bool = False) -> Known:
     """Numbers of no grid."""
@@ -78,6 +93,11 @@ def constant(array: Array) -> Known:
         return Known(low, high, constant=array, why="it is a constant of fractions")
     grid = integers(int(low), int(high), array.astype(np.int64)).grid
     return Known(low, high, grid, array)
+
+
+def at(items: Sequence[Any], place: int | None) -> Any:
+    """What a node has at an input; None if it has no such input, or leaves it out."""
+    return None if place is None or place >= len(items) else items[place]
 
 
 def integers(low: int, high: int, codes: Array | None = None) -> Known:

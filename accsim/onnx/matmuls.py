@@ -12,9 +12,9 @@ from accsim.errors import ModelFileError
 from accsim.network import MatMul
 from accsim.onnx.forms import Form
 from accsim.onnx.graph import Node
-from accsim.onnx.known import Known
+from accsim.onnx.known import Known, at
 from accsim.onnx.operands import Operand, operand
-from accsim.onnx.places import Inputs, Places, Product, at, check_types, result_of
+from accsim.onnx.places import Inputs, Places, Product, check_types, result_of
 from accsim.onnx.quantizers import dimensions
 from accsim.onnx.results import only
 from accsim.spec import IntSpec

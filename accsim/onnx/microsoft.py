@@ -14,7 +14,7 @@ import numpy as np
 
 from accsim.errors import ModelFileError
 from accsim.onnx.graph import Node
-from accsim.onnx.known import integer_ends
+from accsim.onnx.known import at, integer_ends
 
 __all__ = ["MICROSOFT_OPERATORS", "zero_point"]
 
@@ -36,7 +36,7 @@ def _less_zero(inputs: Sequence[Any], place: int) -> Array:
 
 def zero_point(inputs: Sequence[Any], place: int) -> Array:
     """A zero point; one that is left out is a 0 of the type of the codes that come in."""
-    given = inputs[place] if place < len(inputs) else None
+    given = at(inputs, place)
     if given is not None:
         return np.asarray(given)
     codes = next(one for one in inputs if one is not None and np.asarray(one).dtype.kind in "iu")

@@ -11,7 +11,7 @@ import onnx
 from accsim.errors import ModelFileError
 from accsim.onnx.floating import batch_normalization, convolution, relu
 from accsim.onnx.graph import QONNX, Node
-from accsim.onnx.known import integer_ends
+from accsim.onnx.known import at, integer_ends
 from accsim.onnx.microsoft import MICROSOFT_OPERATORS
 from accsim.onnx.pooling import average_codes, max_pool, pools_plainly
 from accsim.onnx.quantizers import (
@@ -25,7 +25,7 @@ from accsim.onnx.quantizers import (
     qonnx_truncation,
 )
 
-__all__ = ["MICROSOFT", "dequantized", "operator", "quantizer_of"]
+__all__ = ["MICROSOFT", "code_type", "dequantized", "operator", "quantizer_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -46,8 +46,8 @@ def quantizer_of(node: Node, inputs: Sequence[Array], ndim: int) -> Quantizer | 
         if node.attributes.get("block_size", 0):
             raise ModelFileError("a scale for each block of codes lies inside a sum")
         axis = int(node.attributes.get("axis", 1))
-        dtype = _code_type(node, inputs)
-        zero = inputs[1] if len(inputs) > 1 and inputs[1] is not None else np.zeros((), dtype)
+        dtype = code_type(node, inputs)
+        zero = np.zeros((), dtype) if at(inputs, 1) is None else inputs[1]
         scale, zero = (along(np.asarray(a), axis, ndim) for a in (inputs[0], zero))
         return onnx_quantizer(scale, zero, *integer_ends(dtype))
     if node.op == "Trunc":
@@ -58,9 +58,9 @@ def quantizer_of(node: Node, inputs: Sequence[Array], ndim: int) -> Quantizer | 
     return qonnx_quantizer(node.attributes, *inputs[:least])
 
 
-def _code_type(node: Node, inputs: Sequence[Array]) -> np.dtype[Any]:
+def code_type(node: Node, inputs: Sequence[Array]) -> np.dtype[Any]:
     """The type of the codes that QuantizeLinear gives."""
-    if len(inputs) > 1 and inputs[1] is not None:
+    if at(inputs, 1) is not None:
         return np.asarray(inputs[1]).dtype
     element = int(node.attributes.get("output_dtype", 0)) or onnx.TensorProto.UINT8
     return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element))
@@ -76,13 +76,12 @@ def dequantized(node: Node, inputs: Sequence[Any]) -> Any:
     if node.attributes.get("block_size", 0):
         raise ModelFileError("a scale for each block of codes lies inside a sum")
     axis = int(node.attributes.get("axis", 1))
-    zero = np.asarray(inputs[2]) if len(inputs) > 2 and inputs[2] is not None else _ZERO
+    zero = _ZERO if at(inputs, 2) is None else np.asarray(inputs[2])
     wide = np.int64 if codes.dtype.itemsize > 2 else np.int32
-    less = codes.astype(wide)
     if zero.any():
-        less = less - along(zero, axis, codes.ndim).astype(wide)
-    elif codes.dtype == np.int8:
-        less = codes
+        less = codes.astype(wide) - along(zero, axis, codes.ndim).astype(wide)
+    else:
+        less = codes if codes.dtype == np.int8 else codes.astype(wide)
     made = Coded(less, along(scale, axis, codes.ndim).astype(np.float32))
     return made if scale.dtype == np.float32 else made.floats().astype(scale.dtype)
 
@@ -97,8 +96,8 @@ def _quantize_linear(node: Node, inputs: Sequence[Any]) -> Array:
     """QuantizeLinear: to an array of codes."""
     x = floats(inputs[0])
     codes = quantizer_of(node, inputs[1:], x.ndim)(x).codes
-    dtype = _code_type(node, inputs[1:])
-    zero = inputs[2] if len(inputs) > 2 and inputs[2] is not None else _ZERO
+    dtype = code_type(node, inputs[1:])
+    zero = _ZERO if at(inputs, 2) is None else inputs[2]
     if np.any(zero):
         axis = int(node.attributes.get("axis", 1))
         codes = codes + along(np.asarray(zero), axis, x.ndim).astype(np.int32)

@@ -15,7 +15,7 @@ from accsim.layer import IntLayer
 from accsim.network import MatMul
 from accsim.onnx.forms import Form, conv, conv_transposed, dense
 from accsim.onnx.graph import QONNX, Node
-from accsim.onnx.known import Known
+from accsim.onnx.known import Known, at
 from accsim.onnx.microsoft import MICROSOFT_OPERATORS
 from accsim.onnx.operators import MICROSOFT
 from accsim.onnx.results import Result, dequantized, integers_out, requantized, scaled
@@ -26,7 +26,6 @@ __all__ = [
     "Inputs",
     "Places",
     "Product",
-    "at",
     "check_types",
     "multiplies",
     "result_of",
@@ -109,11 +108,6 @@ def multiplies(node: Node) -> bool:
     else:
         known = node.op in _NO_PRODUCTS.get(node.domain, ())
     return kind in PLACES or kind in OTHERS or not known
-
-
-def at(known: Sequence[Any], place: int | None) -> Any:
-    """What is at an input, None if there is no such input."""
-    return None if place is None or place >= len(known) else known[place]
 
 
 def check_types(node: Node, places: Places, known: Sequence[Known | None]) -> None:

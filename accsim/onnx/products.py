@@ -14,7 +14,7 @@ from accsim.errors import ModelFileError
 from accsim.layer import IntLayer
 from accsim.onnx.forms import Form, conv, dense, dense_left
 from accsim.onnx.graph import Node
-from accsim.onnx.known import Known
+from accsim.onnx.known import Known, at
 from accsim.onnx.matmuls import matmul
 from accsim.onnx.operands import Operand, Weights, operand, weights
 from accsim.onnx.places import (
@@ -23,7 +23,6 @@ from accsim.onnx.places import (
     Inputs,
     Places,
     Product,
-    at,
     check_types,
     result_of,
 )
@@ -156,6 +155,7 @@ def _start(
         return None
     if scale is not None:
         unit = np.broadcast_to(scale, (channels,))
+        # both are products of two scales, one rounded to float32 by whoever wrote the file
         if not np.allclose(
             np.broadcast_to(bias.grid.scale.reshape(-1), (channels,)), unit, rtol=1e-6, atol=0
         ):

@@ -9,7 +9,7 @@ import numpy as np
 
 from accsim._check import IntArray
 from accsim.errors import ModelFileError
-from accsim.onnx.known import integer_ends
+from accsim.onnx.known import at, integer_ends
 from accsim.onnx.quantizers import Coded, along
 
 __all__ = [
@@ -37,7 +37,7 @@ def dequantized(scale: Array, axis: int, bias: int | None, beta: float = 1.0) ->
         dtype = np.float32 if isinstance(first, Coded) else np.asarray(first).dtype
         y = sums.astype(dtype)
         y *= _at(scale.astype(dtype), axis, y.ndim)
-        added = _given(inputs, bias)
+        added = at(inputs, bias)
         if added is None:
             return y
         added = added if beta == 1 else np.float32(beta) * added
@@ -57,7 +57,7 @@ def scaled(scales: tuple[int, int], axis: int, bias: int | None) -> Result:
     def result(sums: IntArray, inputs: Sequence[Any]) -> Array:
         one, other = only(inputs[scales[0]], "scale of its input"), np.asarray(inputs[scales[1]])
         y = sums.astype(np.float32) * _at(one * other, axis, sums.ndim)
-        added = _given(inputs, bias)
+        added = at(inputs, bias)
         return y if added is None else y + added
 
     return result
@@ -74,14 +74,14 @@ def requantized(
     """
 
     def result(sums: IntArray, inputs: Sequence[Any]) -> Array:
-        added = _given(inputs, bias)
+        added = at(inputs, bias)
         if added is not None:
             sums = sums + (added if axis == -1 else _at(added, axis, sums.ndim))
         factor = np.float32(alpha) * only(inputs[x_scale], "scale of its input") * inputs[w_scale]
-        if _given(inputs, y_scale) is None:  # QGemm may leave floats
+        if at(inputs, y_scale) is None:  # QGemm may leave floats
             return sums.astype(np.float32) * _at(factor, axis, sums.ndim)
         factor = (factor / only(inputs[y_scale], "scale")).astype(np.float32)
-        zero = np.asarray(inputs[y_zero]) if _given(inputs, y_zero) is not None else _ZERO
+        zero = np.asarray(inputs[y_zero]) if at(inputs, y_zero) is not None else _ZERO
         low, high = integer_ends(zero.dtype)
         offset = np.float32(only(zero, "zero point"))
         y = sums.astype(np.float32) * _at(factor, axis, sums.ndim)
@@ -114,7 +114,3 @@ def only(array: Any, name: str) -> Any:
     if np.size(array) != 1:
         raise ModelFileError(f"it must have one {name}, not {np.size(array)}")
     return np.asarray(array).reshape(-1)[0]
-
-
-def _given(inputs: Sequence[Any], place: int | None) -> Any:
-    return None if place is None or place >= len(inputs) else inputs[place]

@@ -15,13 +15,14 @@ from accsim.onnx.known import (
     WIDEST,
     Grid,
     Known,
+    at,
     first,
     integer_ends,
     integers,
     outward,
     unknown,
 )
-from accsim.onnx.operators import quantizer_of
+from accsim.onnx.operators import code_type, quantizer_of
 from accsim.onnx.quantizers import Quantizer, Truncation
 from accsim.onnx.reading import shown
 
@@ -107,9 +108,8 @@ def quantize_linear(node: Node, known: Sequence[Known | None]) -> Known:
     low, high = _ends(quantizer, fact)
     if fact.whole or inputs[0].dtype != np.float32:  # other numbers are rounded otherwise
         low, high = quantizer.spec.min, quantizer.spec.max
-    zero = inputs[1] if len(inputs) > 1 and inputs[1] is not None else np.zeros(1, np.uint8)
-    ends = integer_ends(zero.dtype)
-    zero = zero.astype(np.int64)
+    zero, ends = at(inputs, 1), integer_ends(code_type(node, inputs))
+    zero = np.zeros(1, np.int64) if zero is None else zero.astype(np.int64)
     return integers(max(low + int(zero.min()), ends[0]), min(high + int(zero.max()), ends[1]))
 
 
@@ -162,7 +162,7 @@ def codes_at(place: int) -> Rule:
     """Of an operator that quantizes its result: the type of its zero point tells the range."""
 
     def rule(node: Node, known: Sequence[Known | None]) -> Known:
-        zero = known[place] if place < len(known) else None
+        zero = at(known, place)
         if zero is None or zero.constant is None:
             return unknown(
                 f"{node.op} {shown(node.name)} has no constant zero point for its result"

@@ -9,7 +9,7 @@ from typing import Any
 
 from accsim.errors import ModelFileError
 from accsim.onnx.graph import Node
-from accsim.onnx.known import Grid, Known, first, unknown
+from accsim.onnx.known import Grid, Known, at, first, unknown
 from accsim.onnx.reading import shown
 
 __all__ = [
@@ -88,7 +88,7 @@ def clip(node: Node, known: Sequence[Known | None]) -> Known:
 
 def _limit(known: Sequence[Known | None], place: int, default: float) -> float:
     """The constant at an input of Clip; no limit at all if the graph computes it."""
-    fact = known[place] if place < len(known) else None
+    fact = at(known, place)
     if fact is None:
         return default
     if fact.constant is None:

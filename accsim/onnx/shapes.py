@@ -36,7 +36,7 @@ def shape_of(node: Node, known: Sequence[Known | None], declared: Shape) -> Shap
     """The shape of a node's output: declared, or as its inputs make it; None if neither tells."""
     if declared is not None or not known or known[0] is None:
         return declared
-    shapes = [None if fact is None else _shape(fact) for fact in known]
+    shapes = [None if fact is None else fact.sizes for fact in known]
     if node.op in _SAME:
         return shapes[0]
     if node.op in _BROADCAST:
@@ -48,10 +48,6 @@ def shape_of(node: Node, known: Sequence[Known | None], declared: Shape) -> Shap
     if node.op in ("MatMul", "MatMulInteger", "Gemm"):
         return _product(node, shapes)
     return None
-
-
-def _shape(fact: Known) -> Shape:
-    return fact.shape if fact.constant is None else tuple(fact.constant.shape)
 
 
 def _broadcast(shapes: Sequence[Shape]) -> Shape:

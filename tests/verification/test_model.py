@@ -8,6 +8,7 @@ from model_cases import MLP, mixed, named
 
 from accsim import Accumulator, IntLayer, IntSpec, between, signed, simulate, unsigned
 from accsim.errors import ModelFileError, SpecError
+from accsim.layer import unheld_start
 from accsim.network import MatMul
 from accsim.onnx import load
 from verification import decide
@@ -15,7 +16,7 @@ from verification.model import model_report, wide_register
 from verification.outputs import classes, differences, finite
 from verification.plot import _accuracy
 from verification.registers import registers_for
-from verification.starts import decide_start, unheld_start
+from verification.starts import decide_start
 from verification.sweeping import overflows_table, sweep_table
 from verification.witness_file import file_names
 from verification.words import printable, product_line, registers_of

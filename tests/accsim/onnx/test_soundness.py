@@ -265,3 +265,18 @@ def test_fewer_values_than_names():
     with pytest.raises(ModelFileError) as refused:
         network(made).run(np.ones(2, F), Accumulator(8))
     assert str(refused.value) == "node 'Quant of y' (Quant) gives fewer values"
+
+
+@pytest.mark.parametrize(
+    ("element", "ends"), [("INT8", (-128, 127)), ("UINT8", (0, 255)), ("INT4", (-8, 7))]
+)
+def test_codes_of_a_type_that_only_an_attribute_names(element, ends):
+    """Without a zero point QuantizeLinear gives codes of its output_dtype."""
+    kind = getattr(onnx.TensorProto, element)
+    made = model(
+        node("QuantizeLinear", ["x", "s"], output_dtype=kind), {"x": (F, ["N"])}, {"s": F(1)}
+    )
+    grid = trace(graph_of(made))["y"].grid
+    assert (grid.low, grid.high) == ends
+    x = np.array([-300, 300], F)
+    assert ours(made, {"x": x}).astype(int).tolist() == list(ends)
