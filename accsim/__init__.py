@@ -4,16 +4,19 @@
 """
 
 from accsim import bounds
+from accsim.datapath import Datapath
 from accsim.errors import AccsimError
 from accsim.layer import IntLayer
-from accsim.simulate import Run, conv2d, linear, simulate
+from accsim.simulate import LevelRun, Run, conv2d, linear, simulate
 from accsim.spec import Accumulator, IntSpec, Overflow, between, signed, unsigned
 
 __all__ = [
     "AccsimError",
     "Accumulator",
+    "Datapath",
     "IntLayer",
     "IntSpec",
+    "LevelRun",
     "Overflow",
     "Run",
     "between",

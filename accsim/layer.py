@@ -224,12 +224,21 @@ def check_start(layer: IntLayer, accumulator: Accumulator) -> None:
 
     Raises: SpecError for other things; RangeError naming the first bias outside the register.
     """
-    if not isinstance(layer, IntLayer):
-        raise SpecError(f"layer must be an IntLayer, not {type(layer).__name__}")
     if not isinstance(accumulator, Accumulator):
         raise SpecError(f"accumulator must be an Accumulator, not {accumulator!r}")
-    if (start := unheld_start(layer, accumulator)) is not None:
-        check_bias(start[1], accumulator, f"bias[{start[0]}]")
+    if not accumulator.alone:
+        raise SpecError(
+            "accumulator with terms or rail is a level: give Datapath([...]) of all levels"
+        )
+    check_held(layer, accumulator)
+
+
+def check_held(layer: IntLayer, register: Accumulator) -> None:
+    """As `check_start`, of a register that is one, or a level of a datapath."""
+    if not isinstance(layer, IntLayer):
+        raise SpecError(f"layer must be an IntLayer, not {type(layer).__name__}")
+    if (start := unheld_start(layer, register)) is not None:
+        check_bias(start[1], register, f"bias[{start[0]}]")
 
 
 def unheld_start(layer: IntLayer, accumulator: Accumulator) -> tuple[int, int] | None:

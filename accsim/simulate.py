@@ -9,16 +9,32 @@ from math import prod
 import numpy as np
 
 from accsim._check import IntArray, integer, integer_array
+from accsim.datapath import Datapath
 from accsim.errors import ShapeError
 from accsim.layer import IntLayer, borrowing, check_start, range_of
 from accsim.plan import Plan, check_host, output_dtype, plan
 from accsim.sample import sampled_reach
 from accsim.spec import Accumulator, IntSpec
+from accsim.tree import Found, check_tree, climb, lane_type
 
-__all__ = ["Run", "conv2d", "linear", "simulate"]
+__all__ = ["LevelRun", "Run", "conv2d", "linear", "simulate"]
 
 Pair = int | tuple[int, int]
 LONG = 2**28  # products of a call that takes longer than a look at some of them
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LevelRun:
+    """What one level of a datapath did, per output, over all of its groups.
+
+    The peaks are those of the exact sums of its groups, as they would stand in unbounded registers
+    whenever the level applies its overflow, starting values included.
+    """
+
+    overflow_count: IntArray
+    first_overflow: IntArray
+    peak_low: IntArray | None = None
+    peak_high: IntArray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +43,8 @@ class Run:
 
     `output` is int32 where the register fits in one, else int64; the counts are int32, the peaks
     (lowest and highest exact running sum, starting value included) int64.
+    Of a datapath `levels` tells the same of each level, inner to outer. Its counts are then those
+    of all levels, a step is a place in the datapath's order, and peaks are the summing level's.
     """
 
     output: IntArray
@@ -34,17 +52,20 @@ class Run:
     first_overflow: IntArray
     peak_low: IntArray | None = None
     peak_high: IntArray | None = None
+    levels: tuple[LevelRun, ...] = ()
 
 
 def simulate(
     layer: IntLayer,
     x: object,
-    accumulator: Accumulator,
+    accumulator: Accumulator | Datapath,
     *,
     peaks: bool = True,
     threads: int | None = None,
 ) -> Run:
     """Run a layer on integer inputs, one narrow register per output, and report every field.
+
+    Or one datapath per output.
 
     Without `peaks` the two peak fields are None, and a layer that provably fits costs no more than
     its integer product. `threads` is at most NUMBA_NUM_THREADS, which is what None means.
@@ -54,7 +75,10 @@ def simulate(
     bias outside the register; HostWidthError for sums that could leave 64 bits.
     """
     array = integer_array(x, "x")
-    results = _results(layer, array, accumulator)
+    if isinstance(accumulator, Datapath) and accumulator.single is None:
+        return _simulate_levels(layer, array, accumulator, peaks, threads)
+    register = _register(layer, accumulator)
+    results = _results(layer, array, register)
     inputs = range_of(array, "x", layer.input_spec)
     shape = results["output"].shape
     results["overflow_count"] = np.empty(shape, np.int32)
@@ -62,14 +86,56 @@ def simulate(
     if peaks:
         results["peak_low"] = np.empty(shape, np.int64)
         results["peak_high"] = np.empty(shape, np.int64)
-    _fill(layer, array, inputs, accumulator, results, threads)
-    return Run(**results)
+    _fill(layer, array, inputs, register, results, threads)
+    output = results.pop("output")
+    levels = (LevelRun(**results),) if isinstance(accumulator, Datapath) else ()
+    return Run(output, **results, levels=levels)
+
+
+def _register(layer: IntLayer, accumulator: Accumulator | Datapath) -> Accumulator:
+    """The one register of a call, checked beside the layer."""
+    if isinstance(accumulator, Datapath):
+        check_tree(layer, accumulator)
+        return accumulator.last
+    return accumulator
+
+
+def _simulate_levels(
+    layer: IntLayer, x: IntArray, datapath: Datapath, peaks: bool, threads: int | None
+) -> Run:
+    """`simulate` through several levels."""
+    check_tree(layer, datapath)
+    shape = layer.output_shape(x.shape)
+    range_of(x, "x", layer.input_spec)
+    lane_type(layer, datapath)
+    kinds = (np.int32, np.int32, np.int64, np.int64)
+    each = [np.empty((len(datapath.levels), *shape), kind) for kind in kinds]
+    found = Found(np.empty(shape, output_dtype(datapath.last)), *each)
+    threads = _threads(threads)
+    if found.output.size:
+        climb(layer, x, datapath, threads, found)
+    counts, firsts, lows, highs = each
+    if not peaks:
+        levels = tuple(LevelRun(*one) for one in zip(counts, firsts, strict=True))
+    else:
+        levels = tuple(LevelRun(*one) for one in zip(*each, strict=True))
+    at = datapath.summing
+    never = np.iinfo(np.int32).max
+    first = np.where(firsts < 0, never, firsts).min(axis=0)
+    return Run(
+        found.output,
+        counts.sum(axis=0, dtype=np.int32),
+        np.where(first == never, -1, first).astype(np.int32),
+        lows[at] if peaks else None,
+        highs[at] if peaks else None,
+        levels,
+    )
 
 
 def linear(
     x: object,
     weight: object,
-    accumulator: Accumulator,
+    accumulator: Accumulator | Datapath,
     *,
     bias: object = None,
     threads: int | None = None,
@@ -89,7 +155,7 @@ def linear(
 def conv2d(
     x: object,
     weight: object,
-    accumulator: Accumulator,
+    accumulator: Accumulator | Datapath,
     *,
     bias: object = None,
     stride: Pair = 1,
@@ -132,7 +198,7 @@ def plan_for(layer: IntLayer, x: object, accumulator: Accumulator) -> Plan:
 def _values(
     x: object,
     weight: object,
-    accumulator: Accumulator,
+    accumulator: Accumulator | Datapath,
     ndim: int,
     threads: int | None,
     **options: object,
@@ -143,9 +209,25 @@ def _values(
         form = "(C, K)" if ndim == 2 else "(O, I, kh, kw)"
         raise ShapeError(f"weight must be {form}, not of shape {weights.shape}")
     layer = borrowing(weights, range_of(weights, "weight"), range_of(array, "x"), options)
-    results = _results(layer, array, accumulator)
-    _fill(layer, array, layer.input_spec, accumulator, results, threads)
+    if isinstance(accumulator, Datapath) and accumulator.single is None:
+        return _level_values(layer, array, accumulator, threads)
+    register = _register(layer, accumulator)
+    results = _results(layer, array, register)
+    _fill(layer, array, layer.input_spec, register, results, threads)
     return results["output"]
+
+
+def _level_values(
+    layer: IntLayer, x: IntArray, datapath: Datapath, threads: int | None
+) -> IntArray:
+    """Outputs alone, through several levels."""
+    check_tree(layer, datapath)
+    lane_type(layer, datapath)
+    out = np.empty(layer.output_shape(x.shape), output_dtype(datapath.last))
+    threads = _threads(threads)
+    if out.size:
+        climb(layer, x, datapath, threads, Found(out))
+    return out
 
 
 def _results(layer: IntLayer, x: IntArray, accumulator: Accumulator) -> dict[str, IntArray]:
@@ -164,8 +246,7 @@ def _fill(
 ) -> None:
     """Plan and run on checked arguments; `results` has an array for each field asked for."""
     check_host(layer, accumulator)
-    most = most_threads()
-    threads = most if threads is None else integer(threads, "threads", 1, most)
+    threads = _threads(threads)
     if results["output"].size == 0:
         return
     from accsim.execute import execute  # numba loads when first used
@@ -191,6 +272,12 @@ def _planned(
     if products < LONG or all(part.form != "int16" for part in chosen.parts):
         return chosen
     return asked(reach=sampled_reach(layer, x))
+
+
+def _threads(threads: int | None) -> int:
+    """So many, or all."""
+    most = most_threads()
+    return most if threads is None else integer(threads, "threads", 1, most)
 
 
 @cache

@@ -12,9 +12,10 @@ import numpy as np
 from accsim._check import IntArray, integer
 from accsim.errors import RangeError, SpecError
 
-__all__ = ["Accumulator", "IntSpec", "Overflow", "between", "signed", "unsigned"]
+__all__ = ["Accumulator", "IntSpec", "Overflow", "Rail", "between", "signed", "unsigned"]
 
 MAX_BITS = 62  # the widest operand and register: see `simulate.check_host`
+MAX_TERMS = 2**40  # more than any sum has
 _WORD = re.compile(r"(U?)INT([1-9][0-9]?)", re.IGNORECASE | re.ASCII)
 _RANGE = re.compile(r"\[(0|-?[1-9][0-9]{0,19}), (0|-?[1-9][0-9]{0,19})\]")
 
@@ -143,30 +144,51 @@ class Overflow(str, Enum):
         return self.value
 
 
+class Rail(str, Enum):
+    """When a level of a datapath applies its overflow."""
+
+    STEP = "step"
+    """After every addition."""
+    SUM = "sum"
+    """Once, to the exact sum of its group."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
 @dataclass(frozen=True, slots=True)
 class Accumulator:
     """A register that every product is added to: `bits` wide, two's complement unless unsigned.
 
-    The register applies its overflow after every addition.
+    The register applies its overflow after every addition. As a level of a `Datapath` it sums
+    `terms` items of the level below it, or all that are left (None), and applies its overflow by
+    `rail`: after every addition ("step"), or once to the exact sum of its group ("sum").
 
-    Raises: SpecError for bits outside 2 to 62 or an unknown overflow word.
+    Raises: SpecError for bits outside 2 to 62, terms below 1, or an unknown word.
     """
 
     bits: int
     overflow: Overflow | Literal["wrap", "saturate"] = Overflow.WRAP
     signed: bool = field(default=True, kw_only=True)
+    terms: int | None = field(default=None, kw_only=True)
+    rail: Rail | Literal["step", "sum"] = field(default=Rail.STEP, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bits", integer(self.bits, "Accumulator bits", 2, MAX_BITS))
-        try:
-            object.__setattr__(self, "overflow", Overflow(self.overflow))
-        except ValueError:
-            raise SpecError(
-                f'Accumulator overflow must be "wrap" or "saturate", not {self.overflow!r}'
-            ) from None
+        for name, kind in (("overflow", Overflow), ("rail", Rail)):
+            try:
+                object.__setattr__(self, name, kind(getattr(self, name)))
+            except ValueError:
+                words = " or ".join(f'"{one}"' for one in kind)
+                raise SpecError(
+                    f"Accumulator {name} must be {words}, not {getattr(self, name)!r}"
+                ) from None
         if not isinstance(self.signed, bool | np.bool_):
             raise SpecError(f"Accumulator signed must be True or False, not {self.signed!r}")
         object.__setattr__(self, "signed", bool(self.signed))
+        if self.terms is not None:
+            terms = integer(self.terms, "Accumulator terms", 1, MAX_TERMS)
+            object.__setattr__(self, "terms", terms)
 
     @property
     def min(self) -> int:
@@ -177,6 +199,11 @@ class Accumulator:
     def max(self) -> int:
         """Highest value the register holds."""
         return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
+
+    @property
+    def alone(self) -> bool:
+        """Whether this is a whole register, not a level that only makes sense in a datapath."""
+        return self.terms is None and self.rail is Rail.STEP
 
     def __str__(self) -> str:
         kind = "" if self.signed else "unsigned "

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
 
 from accsim._check import IntArray
 from accsim.bounds import magnitude
+from accsim.datapath import Datapath
 from accsim.layer import IntLayer
 from accsim.plan import Call, Part, Plan, output_dtype, plan
-from accsim.simulate import simulate
-from accsim.spec import MAX_BITS, Accumulator, Overflow, between
+from accsim.simulate import LevelRun, Run, simulate
+from accsim.spec import MAX_BITS, Accumulator, Overflow, Rail, between
 from verification import oracle
 from verification.decide import Verdict, decide
 
@@ -26,26 +28,46 @@ __all__ = [
 FIELDS = ("output", "overflow_count", "first_overflow", "peak_low", "peak_high")
 
 
-def assert_exact(layer: IntLayer, x: IntArray, accumulator: Accumulator) -> None:
-    """The simulator equals the oracle on every output and every field. Slow: plain Python."""
+def assert_exact(layer: IntLayer, x: IntArray, accumulator: Accumulator | Datapath) -> None:
+    """The simulator equals the oracle on every output and every field. Slow: plain Python.
+
+    Of a datapath each level's fields, too.
+    """
     run = simulate(layer, x, accumulator)
     bias = [0] * layer.channels if layer.bias is None else layer.bias.tolist()
     rows = layer.rows.tolist()
     for place, channel, taps in tap_inputs(layer, x):
-        answer = oracle.dot(
-            rows[channel],
-            taps,
-            accumulator.bits,
-            str(accumulator.overflow),
-            signed=accumulator.signed,
-            bias=bias[channel],
-        )
-        for field in FIELDS:
-            got, expected = int(getattr(run, field)[place]), getattr(answer, field)
+        products = [q * v for q, v in zip(rows[channel], taps, strict=True)]
+        answer, levels = oracle_answers(products, accumulator, bias[channel])
+        claims: list[tuple[str, str, Run | LevelRun, oracle.Answer]]
+        claims = [("", field, run, answer) for field in FIELDS]
+        for i, (level, told) in enumerate(zip(run.levels, levels, strict=True)):
+            claims += [(f"levels[{i}].", field, level, told) for field in FIELDS[1:]]
+        for whose, field, found, right in claims:
+            got, expected = int(getattr(found, field)[place]), getattr(right, field)
             assert got == expected, (
-                f"{field}{list(place)} must be {expected}, not {got}: weight {rows[channel]},"
-                f" input {taps}, bias {bias[channel]}, {accumulator}"
+                f"{whose}{field}{list(place)} must be {expected}, not {got}: weight"
+                f" {rows[channel]}, input {taps}, bias {bias[channel]}, {accumulator}"
             )
+
+
+def oracle_answers(
+    products: Sequence[int], accumulator: Accumulator | Datapath, bias: int
+) -> tuple[oracle.Answer, list[oracle.Answer]]:
+    """The oracle's answer for some products, and of a datapath those for its levels."""
+    if isinstance(accumulator, Accumulator):
+        bits, rule, sign = accumulator.bits, str(accumulator.overflow), accumulator.signed
+        return oracle.run(products, bits, rule, signed=sign, bias=bias), []
+    return oracle.climb(
+        products,
+        [
+            oracle.Level(one.bits, str(one.overflow), one.signed, one.terms, one.rail is Rail.SUM)
+            for one in accumulator.levels
+        ],
+        order=accumulator.order,
+        bias=bias,
+        bias_last=accumulator.bias == "last",
+    )
 
 
 def assert_kernels_agree(

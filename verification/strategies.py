@@ -10,14 +10,16 @@ import numpy as np
 from hypothesis.extra.numpy import arrays
 
 from accsim._check import IntArray
+from accsim.datapath import Datapath
 from accsim.layer import IntLayer
-from accsim.spec import Accumulator, IntSpec, Overflow, between, signed, unsigned
+from accsim.spec import Accumulator, IntSpec, Overflow, Rail, between, signed, unsigned
 from verification.hunting import below
 from verification.witness import image_with, worst_inputs
 
 __all__ = [
     "accumulators",
     "attacks",
+    "datapaths",
     "ends",
     "inputs",
     "int_layers",
@@ -51,6 +53,29 @@ def accumulators(*, min_bits: int = 2, max_bits: int = 62) -> st.SearchStrategy[
         st.sampled_from(list(Overflow)),
         signed=st.booleans(),
     )
+
+
+@st.composite
+def datapaths(
+    draw: st.DrawFn, *, min_bits: int = 2, max_bits: int = 20, max_levels: int = 4
+) -> Datapath:
+    """Up to `max_levels` levels of every kind, read-outs among them, in any order of products."""
+    inner = draw(st.integers(0, max_levels - 1))
+    reads = draw(st.integers(0, max_levels - 1 - inner))
+    terms = [*draw(st.lists(st.integers(1, 9), min_size=inner, max_size=inner)), *[None] * reads]
+    levels = [
+        Accumulator(
+            draw(st.integers(min_bits, max_bits)),
+            draw(st.sampled_from(list(Overflow))),
+            signed=draw(st.booleans()),
+            terms=count,
+            rail=draw(st.sampled_from(list(Rail))),
+        )
+        for count in [*terms, None]
+    ]
+    size = draw(st.integers(1, 12))
+    order = draw(st.none() | st.permutations(range(size)))
+    return Datapath(levels, order=order, bias=draw(st.sampled_from(["first", "last"])))
 
 
 @st.composite

@@ -1,0 +1,210 @@
+"""Layers through a datapath: place the products, climb the levels, report each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from accsim._check import IntArray, read_only
+from accsim.bounds import magnitude
+from accsim.datapath import Datapath
+from accsim.errors import HostWidthError, RangeError
+from accsim.layer import IntLayer, check_held
+from accsim.spec import Overflow, Rail
+
+__all__ = ["Found", "check_tree", "climb", "reach", "windows"]
+
+ENTRIES = 2**22  # inputs under taps that are laid out at a time
+SMALL = 2**22  # fewer products than that are done by one thread
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """Results to be filled: `output` as the layer's; the others (levels, *outputs), or None."""
+
+    output: Array
+    counts: Array | None = None
+    firsts: Array | None = None
+    lows: Array | None = None
+    highs: Array | None = None
+
+
+def check_tree(layer: IntLayer, datapath: Datapath) -> None:
+    """Raise unless the layer's operands and biases are what the datapath takes.
+
+    Raises: RangeError for ranges that the hardware has no operands for, or a bias outside the
+    summing register.
+    """
+    check_held(layer, datapath.register)
+    sides = (
+        ("inputs", layer.input_spec, datapath.inputs),
+        ("weights", layer.weight_spec, datapath.weights),
+    )
+    for name, has, takes in sides:
+        if takes is not None and not (takes.min <= has.min and has.max <= takes.max):
+            raise RangeError(f"{datapath} takes {name} of {takes.describe()}, not {has.describe()}")
+
+
+def reach(layer: IntLayer, datapath: Datapath) -> int:
+    """No intermediate of this simulation is larger in size, whatever the data.
+
+    Of each level its span 2^bits and the largest sum of items that it is handed, those of the level
+    below being in that one's range; and the largest exact sum.
+    """
+    item = layer.weight_spec.magnitude * layer.input_spec.magnitude
+    bias = 0 if layer.bias is None else magnitude(layer.bias)
+    places = len(datapath.places(layer.taps))
+    most = bias + layer.taps * item
+    spans = (1, *datapath.spans)
+    for i, level in enumerate(datapath.levels):
+        if i < datapath.summing:
+            items = min(level.terms or 1, max(places, 1))
+        else:
+            items = max(-(-places // spans[-1]), 1) if i == datapath.summing else 1
+        total = items * item + (bias if i == datapath.summing else 0)
+        most = max(most, 2**level.bits + total)
+        item = min(total, 2**level.bits)
+    return most
+
+
+def lane_type(layer: IntLayer, datapath: Datapath) -> type[np.int32] | type[np.int64]:
+    """The lane type in which no intermediate of this simulation can overflow, whatever the data.
+
+    Raises: HostWidthError if it would take more than 64 bits.
+    """
+    most = reach(layer, datapath)
+    if most > 2**63:
+        raise HostWidthError(
+            f"{most}, the largest register's span plus the largest sum it is handed, must not"
+            " exceed 2^63"
+        )
+    return np.int32 if most <= 2**31 else np.int64
+
+
+def climb(layer: IntLayer, x: IntArray, datapath: Datapath, threads: int, found: Found) -> None:
+    """Fill what is asked for, by plain loops; arguments are checked, and no output is missing."""
+    from accsim.execute import share  # numba loads when first used
+    from accsim.kernels import levels as kernels
+
+    places = datapath.places(layer.taps)
+    rows = read_only(placed(layer.rows, places, axis=1))
+    table = _table(datapath, len(places), lane_type(layer, datapath))
+    bias = np.zeros(layer.channels, np.int64) if layer.bias is None else layer.bias
+    fields = [a for a in (found.counts, found.firsts, found.lows, found.highs) if a is not None]
+    each = layer.channels // layer.groups
+    for at, window in windows(layer, x, ENTRIES):
+        own = slice(at.group * each, (at.group + 1) * each)
+        columns = placed(_columns(window), places, axis=0)
+        positions = columns.shape[1]
+        out = np.empty((each, positions), found.output.dtype)
+        parts = [np.empty((len(a), each, positions), a.dtype) for a in fields]
+        share(
+            threads if positions * each * len(places) >= SMALL else 1,
+            kernels.statistics if fields else kernels.values,
+            kernels.tasks(positions, each),
+            read_only(columns),
+            rows[own],
+            table,
+            datapath.summing,
+            read_only(bias[own]),
+            datapath.bias == "last",
+            out,
+            *parts,
+        )
+        shape = (each, window.shape[0], *window.shape[2:4])
+        for whole, part in zip([found.output[None], *fields], [out[None], *parts], strict=True):
+            target = whole.reshape(len(whole), *_four(layer, x))
+            target[:, at.images, own, at.lines] = np.moveaxis(part.reshape(-1, *shape), 1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """Which outputs some windows belong to: images, group of channels, lines of each image."""
+
+    images: slice
+    group: int
+    lines: slice
+
+
+def windows(layer: IntLayer, x: IntArray, most: int) -> Iterator[tuple[At, IntArray]]:
+    """What the taps of each output read, for about `most` inputs under taps at a time.
+
+    Views (images, I, lines, columns, kh, kw); a linear layer has images of one pixel.
+    """
+    stride, padding, dilation, groups = layer.geometry
+    images, _, height, width = _four(layer, x)
+    weight = layer.weight if layer.is_conv else layer.weight[:, :, None, None]
+    inputs, *kernel = weight.shape[1:]
+    if not layer.is_conv:
+        x = x.reshape(images, layer.taps, 1, 1)
+    if any(padding):
+        x = np.pad(x, ((0, 0), (0, 0), *((p, p) for p in padding)))
+    spans = tuple(dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1))
+    if layer.taps == 0:  # numpy has no windows into nothing
+        found = np.zeros((images, 0, 1, 1, 1, 1), x.dtype)
+    else:
+        found = np.lib.stride_tricks.sliding_window_view(x, spans, axis=(2, 3))
+        found = found[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+    line = layer.taps * width + 1
+    lines = min(height, max(1, most // line))
+    step = max(1, most // (line * height)) if lines == height else 1
+    for first in range(0, images, step):
+        for group in range(groups):
+            own = slice(group * inputs, (group + 1) * inputs)
+            for top in range(0, height, lines):
+                at = At(slice(first, first + step), group, slice(top, top + lines))
+                yield at, found[at.images, own, at.lines]
+
+
+def placed(array: IntArray, places: IntArray, axis: int) -> IntArray:
+    """Entries of each place along an axis, 0 where a product of 0 stands in."""
+    if array.shape[axis] == len(places) and (places == np.arange(len(places))).all():
+        return np.ascontiguousarray(array)
+    if not array.shape[axis]:
+        return np.ascontiguousarray(array)
+    out = np.take(array, places, axis=axis)
+    missing = [slice(None)] * array.ndim
+    missing[axis] = places < 0  # type: ignore[call-overload]
+    out[tuple(missing)] = 0
+    return np.ascontiguousarray(out)
+
+
+def _columns(window: IntArray) -> IntArray:
+    """Windows as (taps, positions)."""
+    taps = prod(window.shape[i] for i in (1, 4, 5))
+    return window.transpose(1, 4, 5, 0, 2, 3).reshape(taps, -1 if taps else len(window))
+
+
+def _four(layer: IntLayer, x: IntArray) -> tuple[int, int, int, int]:
+    """The shape of the outputs as images, a linear layer's of one pixel."""
+    shape = layer.output_shape(x.shape)
+    if layer.is_conv:
+        return shape[0], shape[1], shape[2], shape[3]
+    return prod(shape[:-1]), shape[-1], 1, 1
+
+
+def _table(datapath: Datapath, places: int, lane: type[np.int32] | type[np.int64]) -> Array:
+    """The levels as `kernels.levels` takes them."""
+    spans = [*datapath.spans, *[0] * (len(datapath.levels) - datapath.summing)]
+    return read_only(
+        np.array(
+            [
+                (
+                    level.min,
+                    level.max,
+                    2**level.bits - 1,
+                    level.overflow is Overflow.SATURATE,
+                    level.rail is Rail.STEP,
+                    min(span, max(places, 1)),
+                )
+                for level, span in zip(datapath.levels, spans, strict=True)
+            ],
+            lane,
+        )
+    )
