@@ -15,13 +15,14 @@ from accsim import pack
 from accsim._check import IntArray, read_only
 from accsim.kernels import portable, tiles, vector
 from accsim.kernels.forms import FORMS
-from accsim.launch import Launch, Setting, launch_of, setting_of
+from accsim.launch import Launch, launch_of
 from accsim.layer import IntLayer
 from accsim.pack import Problem
 from accsim.plan import Part, Plan, check_host
+from accsim.setting import Setting, setting_of
 from accsim.spec import Accumulator, Overflow
 
-__all__ = ["execute"]
+__all__ = ["execute", "run_kernel", "share"]
 
 SMALL = 2**25  # fewer products than that are done by one thread
 APART_BYTES = 2**23  # of results of some channels that are kept apart at a time
@@ -209,7 +210,14 @@ def _vectors(
         lanes_are_inputs=geometry.lanes_are_inputs,
         pixels=geometry.rows[2:] == (1, 1),
     )
-    for piece, first in pack.pieces(problem, FORMS[part.form]):
+    run_kernel(problem, setting, accumulator, threads, results)
+
+
+def run_kernel(
+    problem: Problem, setting: Setting, accumulator: Accumulator, threads: int, results: Results
+) -> None:
+    """A vector kernel on a problem, a piece at a time; results are flat, of the register's type."""
+    for piece, first in pack.pieces(problem, FORMS[setting.kernel.form]):
         flat = {name: array[first:] for name, array in results.items()} if first else results
         _launch(piece, setting, accumulator, threads, flat)
 
@@ -223,7 +231,7 @@ def _launch(
 ) -> None:
     """Pack one piece and run the kernel on it, by several threads."""
     kernel = setting.kernel
-    launch = launch_of(problem.geometry, kernel, accumulator, setting.forgets, threads)
+    launch = launch_of(problem.geometry, setting, accumulator, threads)
     lay, shape, work = launch.lay, launch.shape, launch.work
     rows = shape.padded_rows
     safe = NO_LIMITS

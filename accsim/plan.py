@@ -108,7 +108,9 @@ def _parts(
         # plain loops find everything in one pass
         work = "all" if counts else "exact" if stepped == () else "saturate"
         why = "no vector form holds these operands and sums"
-        why = "there are no taps" if not call.taps else why if _vectors() else "no compiler is on"
+        why = (
+            "there are no taps" if not call.taps else why if vectors_run() else "no compiler is on"
+        )
         parts = [Part(work, "portable", None, why)]
     return tuple(parts)
 
@@ -197,7 +199,7 @@ class Call(NamedTuple):
                 "int16x2": words and low >= -(2**31) and high < 2**31,
                 "float64": 2**register.bits + reach <= 2**53,
             }
-        usable = _vectors() and self.taps > 0
+        usable = vectors_run() and self.taps > 0
         return (*(form for form in right if usable and right[form]), "portable")
 
 
@@ -259,7 +261,7 @@ def _by_weights(layer: IntLayer, call: Call) -> tuple[Channels, Channels, str]:
 
 
 @cache
-def _vectors() -> bool:
+def vectors_run() -> bool:
     """Whether vector kernels can run: the compiler is on."""
     from numba import config
 

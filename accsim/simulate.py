@@ -210,23 +210,22 @@ def _values(
         raise ShapeError(f"weight must be {form}, not of shape {weights.shape}")
     layer = borrowing(weights, range_of(weights, "weight"), range_of(array, "x"), options)
     if isinstance(accumulator, Datapath) and accumulator.single is None:
-        return _level_values(layer, array, accumulator, threads)
+        return _level_values(layer, array, accumulator, _threads(threads))
     register = _register(layer, accumulator)
     results = _results(layer, array, register)
     _fill(layer, array, layer.input_spec, register, results, threads)
     return results["output"]
 
 
-def _level_values(
-    layer: IntLayer, x: IntArray, datapath: Datapath, threads: int | None
-) -> IntArray:
+def _level_values(layer: IntLayer, x: IntArray, datapath: Datapath, threads: int) -> IntArray:
     """Outputs alone, through several levels."""
     check_tree(layer, datapath)
     lane_type(layer, datapath)
     out = np.empty(layer.output_shape(x.shape), output_dtype(datapath.last))
-    threads = _threads(threads)
     if out.size:
-        climb(layer, x, datapath, threads, Found(out))
+        from accsim.route import outputs  # numba loads when first used
+
+        outputs(layer, x, layer.input_spec, datapath, threads, out)
     return out
 
 

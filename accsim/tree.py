@@ -16,7 +16,7 @@ from accsim.errors import HostWidthError, RangeError
 from accsim.layer import IntLayer, check_held
 from accsim.spec import Overflow, Rail
 
-__all__ = ["Found", "check_tree", "climb", "reach", "windows"]
+__all__ = ["Found", "check_tree", "climb", "lane_type", "placed", "store", "windows"]
 
 ENTRIES = 2**22  # inputs under taps that are laid out at a time
 SMALL = 2**22  # fewer products than that are done by one thread
@@ -99,7 +99,7 @@ def climb(layer: IntLayer, x: IntArray, datapath: Datapath, threads: int, found:
     fields = [a for a in (found.counts, found.firsts, found.lows, found.highs) if a is not None]
     each = layer.channels // layer.groups
     for at, window in windows(layer, x, ENTRIES):
-        own = slice(at.group * each, (at.group + 1) * each)
+        own = at.channels(layer)
         columns = placed(_columns(window), places, axis=0)
         positions = columns.shape[1]
         out = np.empty((each, positions), found.output.dtype)
@@ -117,10 +117,8 @@ def climb(layer: IntLayer, x: IntArray, datapath: Datapath, threads: int, found:
             out,
             *parts,
         )
-        shape = (each, window.shape[0], *window.shape[2:4])
         for whole, part in zip([found.output[None], *fields], [out[None], *parts], strict=True):
-            target = whole.reshape(len(whole), *_four(layer, x))
-            target[:, at.images, own, at.lines] = np.moveaxis(part.reshape(-1, *shape), 1, 2)
+            store(layer, x, at, part, window.shape, whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +128,25 @@ class At:
     images: slice
     group: int
     lines: slice
+
+    def channels(self, layer: IntLayer) -> slice:
+        """Those of the group."""
+        each = layer.channels // layer.groups
+        return slice(self.group * each, (self.group + 1) * each)
+
+
+def store(
+    layer: IntLayer,
+    x: IntArray,
+    at: At,
+    part: Array,
+    window: tuple[int, ...],
+    whole: Array,
+) -> None:
+    """Put results (fields, channels, positions) of windows of this shape where they belong."""
+    target = whole.reshape(len(whole), *_four(layer, x))
+    found = part.reshape(*part.shape[:2], window[0], *window[2:4])
+    target[:, at.images, at.channels(layer), at.lines] = np.moveaxis(found, 1, 2)
 
 
 def windows(layer: IntLayer, x: IntArray, most: int) -> Iterator[tuple[At, IntArray]]:

@@ -42,7 +42,7 @@ class Arithmetic:
         self.low, self.high, self.span, self.shift = (
             self.narrow(self.splat(field)) for field in fields[:4]
         )
-        self.offset, self.floor, self.mask = (self.splat(field) for field in fields[4:])
+        self.offset, self.floor, self.mask, *self.rest = (self.splat(f) for f in fields[4:])
         self.top = self.constant(2 ** (self.bits - 1) - 1)  # in int16 also the upper rail
 
     def narrow(self, value: Value) -> Value:
@@ -78,11 +78,29 @@ class Arithmetic:
             known = b.or_(none, b.icmp_signed(">=", before, ir.Constant(self.wide, None)))
             return b.select(known, before, b.add(value, steps))
         if self.kernel.form == "int16":
-            lane = b.xor(lane, self.top) if self.eases(index) else lane
-            return b.sub(self.widen(b.ashr(lane, self.shift)), self.offset)
-        if work != "exact":
-            return value
+            return self.sum_of(lane, index)
+        return self.cut(value) if work == "exact" else value
+
+    def sum_of(self, lane: Value, index: int) -> Value:
+        """What the index-th vector of int16 lanes holds, truly."""
+        if self.kernel.form == "int8x2":  # of a register that wraps, only its bits count
+            return self.widen(self.b.ashr(self.b.shl(lane, self.shift), self.shift))
+        lane = self.b.xor(lane, self.top) if self.eases(index) else lane
+        return self.b.sub(self.widen(self.b.ashr(lane, self.shift)), self.offset)
+
+    def cut(self, value: Value) -> Value:
+        """The bits of a wide sum that are asked for."""
+        b = self.b
         return b.add(b.and_(b.sub(value, self.floor), self.mask), self.floor)
+
+    def spill(self, rest: Value, item: Value) -> Value:
+        """The wide register after another group's sum."""
+        if not self.kernel.rests:
+            return self.b.add(rest, item)
+        suffix = f"v{self.across}i32"
+        total = self.call(f"llvm.sadd.sat.{suffix}", self.wide, rest, item)
+        total = self.call(f"llvm.smax.{suffix}", self.wide, total, self.rest[0])
+        return self.call(f"llvm.smin.{suffix}", self.wide, total, self.rest[1])
 
     def eases(self, index: int) -> bool:
         """Whether the index-th vector holds the distance from the upper rail.
@@ -108,8 +126,24 @@ class Arithmetic:
             return [self.eased(state[0], row, lanes)]
         if work == "saturate":
             return [self.saturated(state[0], row, lanes)[0]]
+        if work == "spill":
+            return [self.grouped(state[0], row, lanes, index)]
         kept, total, held = self.counted(state[0], row, lanes)
         return [held, *self.count(kept, total, state[1], state[2], taken)]
+
+    def grouped(self, lane: Value, row: Value, lanes: Value, index: int) -> Value:
+        """A lane's sum after another product, or two of bytes."""
+        if self.kernel.form == "int16":
+            if self.kernel.wraps:
+                return self.b.add(lane, self.product(row, lanes))
+            if self.eases(index):
+                return self.eased(lane, row, lanes)
+            return self.saturated(lane, row, lanes)[0]
+        pair = self.byte_pairs(row, lanes)
+        if self.kernel.wraps:
+            return self.b.add(lane, pair)
+        kept = self.call(f"llvm.sadd.sat.{self.suffix}", self.vector, lane, pair)
+        return self.least(self.greatest(kept, self.low), self.high) if self.kernel.clamps else kept
 
     def scalar(self, at: Value, half: int | None) -> Value:
         """What a step takes from a row: copies of a scalar or of a half of it, or its products."""
@@ -139,19 +173,29 @@ class Arithmetic:
                 name = f"llvm.x86.avx512.vpdpwssd.{self.target.vector_bytes * 8}"
                 return self.call(name, self.vector, register, row, lanes)
             return b.add(register, self.pairs(row, lanes))
-        unsigned, signed = (lanes, row) if self.kernel.lanes_unsigned else (row, lanes)
-        if self.target.dot_bytes:
+        if self.target.dot_bytes and not self.kernel.pairs:
+            unsigned, signed = self.unsigned_first(row, lanes)
             name = f"llvm.x86.avx512.vpdpbusd.{self.target.vector_bytes * 8}"
             return self.call(name, self.vector, register, unsigned, signed)
+        ones = ir.Constant(self.words(), [1] * (2 * self.across))
+        words = self.byte_pairs(row, lanes)
+        return b.add(register, self.pairs(b.bitcast(words, self.vector), ones))
+
+    def unsigned_first(self, row: Value, lanes: Value) -> tuple[Value, Value]:
+        """The sides that are uint8 and int8."""
+        return (lanes, row) if self.kernel.lanes_unsigned else (row, lanes)
+
+    def byte_pairs(self, row: Value, lanes: Value) -> Value:
+        """Sums of two products of bytes, in int16, saturating."""
+        b = self.b
+        unsigned, signed = self.unsigned_first(row, lanes)
         names = {16: "ssse3.pmadd.ub.sw.128", 32: "avx2.pmadd.ub.sw", 64: "avx512.pmaddubs.w.512"}
-        words = self.call(
+        return self.call(
             "llvm.x86." + names[self.target.vector_bytes],
             self.words(),
             b.bitcast(unsigned, self.bytes()),
             b.bitcast(signed, self.bytes()),
         )
-        ones = ir.Constant(self.words(), [1] * (2 * self.across))
-        return b.add(register, self.pairs(b.bitcast(words, self.vector), ones))
 
     def pairs(self, left: Value, right: Value) -> Value:
         """Per int32 lane, the sum of the two products of its int16 halves."""

@@ -108,7 +108,9 @@ def tile(kernel: Kernel, target: Target, height: int, vectors: int) -> Any:
         b.store(code.plus(b.load(taken), len(halves)), taken)
 
     done = given["blocks"]
-    if kernel.work == "cruise":
+    if kernel.work == "spill":
+        _spill(b, code, given, slots, before, step)
+    elif kernel.work == "cruise":
         done = _cruise(b, code, given, slots, height, vectors, step)
     else:
         with cgutils.for_range(b, done, intp=I64) as loop:
@@ -124,7 +126,10 @@ def tile(kernel: Kernel, target: Target, height: int, vectors: int) -> Any:
     for i, at in enumerate(state):
         if kernel.work == "peaks" and i < size:
             continue  # nobody asks for the sums
-        value = code.leave(b.load(slots[i]), i // size, i, b.load(before[i]), given["done"])
+        if kernel.work == "spill":
+            value = code.cut(b.load(before[i]))
+        else:
+            value = code.leave(b.load(slots[i]), i // size, i, b.load(before[i]), given["done"])
         b.store(value, at).align = 1
     b.ret(done)
     return module
@@ -148,6 +153,26 @@ def _start(
     lanes = b.inttoptr(given["lane_starts"], code.wide.as_pointer())
     row = code.splat(b.load(b.gep(rows, [I64(i // vectors)])))
     return b.add(row, _load(b, lanes, i % vectors))
+
+
+def _spill(
+    b: Builder,
+    code: Arithmetic,
+    given: dict[str, Value],
+    slots: Sequence[Value],
+    rests: Sequence[Value],
+    step: Callable[[Value], None],
+) -> None:
+    """Groups of scalars: lanes start at 0, and are added to what rests between them."""
+    zero = ir.Constant(code.wide, None)
+    with cgutils.for_range(b, given["blocks"], intp=I64) as loop:
+        for i, slot in enumerate(slots):
+            b.store(code.enter(zero, 0, i), slot)
+        first = b.mul(loop.index, given["span"])
+        with cgutils.for_range(b, given["span"], intp=I64) as inner:
+            step(b.add(first, inner.index))
+        for i, (slot, rest) in enumerate(zip(slots, rests, strict=True)):
+            b.store(code.spill(b.load(rest), code.sum_of(b.load(slot), i)), rest)
 
 
 def _cruise(

@@ -7,7 +7,7 @@ from functools import cache
 
 from numba.core.registry import cpu_target
 
-FIELDS = {"exact": 1, "saturate": 1, "cruise": 1, "count": 3, "peaks": 3}
+FIELDS = {"exact": 1, "saturate": 1, "cruise": 1, "spill": 1, "count": 3, "peaks": 3}
 
 REGISTER = (
     "low",  # the rails as lanes hold them
@@ -17,6 +17,8 @@ REGISTER = (
     "offset",
     "floor",  # "exact" returns floor + ((sum - floor) & mask)
     "mask",
+    "rest_low",  # "spill": the rails of the register that the lanes are added to
+    "rest_high",
     "table",  # address of the products, where they are looked up
 )
 SCALARS, CODES = 256, 32  # of a table of products in int16: by the lowest bits of row and lane
@@ -46,6 +48,7 @@ FORMS = {
     form.name: form
     for form in (
         Form("int8x4", "uint8", 4, "int32"),
+        Form("int8x2", "uint8", 2, "int16"),
         Form("int16", "int16", 1, "int16"),
         Form("int16x2", "int16", 2, "int32"),
         Form("float64", "float64", 1, "float64"),
@@ -59,14 +62,17 @@ class Kernel:
 
     work: "exact" (sums), "saturate", "count" (the register, steps that overflowed, the first of
     them or -1), "peaks" (sums, lowest, highest), "cruise" (sums, segment by segment, while the
-    register keeps clear of the rails).
+    register keeps clear of the rails), "spill" (the sums of groups of `span` scalars, each in a
+    lane that starts at 0, added to a wide register).
     """
 
     work: str
     form: str
-    wraps: bool = False  # count: the register wraps
-    clamps: bool = False  # int16: the lowest rail is above that of the lane
-    lanes_unsigned: bool = False  # int8x4: the lanes are uint8 and the rows int8, or the reverse
+    wraps: bool = False  # count and spill: the register wraps
+    clamps: bool = False  # int16: the lowest rail is above that of the lane; int8x2: both are inner
+    lanes_unsigned: bool = False  # bytes: the lanes are uint8 and the rows int8, or the reverse
+    pairs: bool = False  # int8x4: two products are summed in int16, which saturates
+    rests: bool = False  # spill: the wide register saturates
     lane_limits: bool = False  # cruise: limits by lane, or by row
     pixels: bool = False  # stepping through int16x2: the span is one scalar
     eases: bool = False  # saturate in int16: no product is 2^bits or more in size

@@ -298,3 +298,23 @@ def statistics(
 
 values = njit(cache=True, nogil=True)(values)
 statistics = njit(cache=True, nogil=True)(statistics)
+
+
+def group_sums(rows: Array, span: int, least: int, greatest: int) -> tuple[Any, Any]:
+    """Between what the sums of groups of `span` places lie, for inputs in [least, greatest].
+
+    rows (C, places) of any integer dtype; 0 lies in that range, and counts as a sum.
+    """
+    lowest, highest = np.int64(0), np.int64(0)
+    for c in range(len(rows)):
+        for first in range(0, rows.shape[1], span):
+            up, down = np.int64(0), np.int64(0)
+            for k in range(first, min(first + span, rows.shape[1])):
+                up += max(np.int64(rows[c, k]), np.int64(0))
+                down += min(np.int64(rows[c, k]), np.int64(0))
+            lowest = min(lowest, up * least + down * greatest)
+            highest = max(highest, up * greatest + down * least)
+    return lowest, highest
+
+
+group_sums = njit(cache=True)(group_sums)

@@ -51,7 +51,7 @@ REGISTER_AT, DONE = ARGUMENTS.index("register"), ARGUMENTS.index("done")
 at = np.uintp  # an index that cannot be negative: loops over it become vector code
 
 SUM, COUNT, PEAKS = range(3)  # what a task stores: the register; also its overflows; its peaks
-WORKS = {"exact": SUM, "saturate": SUM, "count": COUNT, "peaks": PEAKS}
+WORKS = {"exact": SUM, "saturate": SUM, "spill": SUM, "count": COUNT, "peaks": PEAKS}
 FIRST_WINDOW = 32  # steps within which forgetting is tried first
 REST = 32  # tiles that are stepped after forgetting has failed in one; twice as many each time
 LONGEST_REST = 1024

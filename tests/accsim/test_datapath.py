@@ -276,3 +276,14 @@ def test_starts_and_host_integers():
         f"{2**62 + 3 * 2**61}, the largest register's span plus the largest sum it is handed, must"
         " not exceed 2^63"
     )
+    # what a narrow register hands over is narrow, however large the sums that it is handed
+    narrow = Datapath([Accumulator(8, terms=6), Accumulator(62)])
+    assert simulate(wide, [2**30] * 6, narrow).output.tolist() == [0]
+
+
+def test_groups_longer_than_any_sum():
+    """Of 2^40 terms, in lanes of 32 bits: the one group of all."""
+    datapath = Datapath([Accumulator(5, "saturate", terms=2**40), Accumulator(9)])
+    layer = IntLayer([[1, 1, -1]], weight_spec=signed(2), input_spec=unsigned(4))
+    assert_exact(layer, np.array([15, 15, 15]), datapath)
+    assert linear([[15, 15, 15]], [[1, 1, -1]], datapath).tolist() == [[0]]

@@ -23,6 +23,7 @@ from accsim import (
     between,
     execute,
     launch,
+    setting,
     signed,
     simulate,
     unsigned,
@@ -333,11 +334,12 @@ def with_target(monkeypatch):
     """Choose kernels as for another processor; what is remembered of either is forgotten."""
 
     def forget():
-        launch.setting_of.cache_clear()
+        setting.setting_of.cache_clear()
         launch._remembered.cache_clear()
 
     def choose(target):
-        monkeypatch.setattr(launch, "host", lambda: target)
+        for module in (launch, setting):
+            monkeypatch.setattr(module, "host", lambda: target)
         forget()
 
     yield choose
@@ -402,8 +404,8 @@ def test_products_that_are_looked_up(with_target, rows, lanes, looks_up):
             assert_kernels_agree(layer, x, register)
         for sides in ((rows, lanes, False), (lanes, rows, True)):
             how = {"lanes_are_inputs": sides[2], "pixels": True}
-            setting = launch.setting_of("count", "int16", *sides[:2], register, **how)
-            assert setting.kernel.looks_up == (looks_up and zen.permutes)
+            made = setting.setting_of("count", "int16", *sides[:2], register, **how)
+            assert made.kernel.looks_up == (looks_up and zen.permutes)
 
 
 def test_most_registers_of_a_tile_saturate_by_themselves():

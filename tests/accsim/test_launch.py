@@ -7,9 +7,10 @@ import pytest
 
 from accsim import Accumulator, IntLayer, between, signed, unsigned
 from accsim.kernels import forms, portable
-from accsim.launch import LONGEST, launch_of, setting_of
+from accsim.launch import LONGEST, launch_of
 from accsim.pack import Geometry
 from accsim.plan import exact_shift
+from accsim.setting import Setting, setting_of
 from verification.properties import assert_kernels_agree
 
 RNG = np.random.default_rng(8)
@@ -110,14 +111,15 @@ def geometry(taps):
 def test_a_launch_is_computed_once_for_each_geometry():
     """The same shapes give the same launch, which nobody can change; other shapes another."""
     kernel, register = forms.Kernel("saturate", "int16", pixels=True), Accumulator(16, "saturate")
+    setting = Setting(kernel, np.empty(0, np.int64), 0)
     first, again, longer = (
-        launch_of(geometry(taps), kernel, register, False, 1) for taps in (12, 12, 13)
+        launch_of(geometry(taps), setting, register, 1) for taps in (12, 12, 13)
     )
     assert first is again
     assert longer.offsets.tolist() != first.offsets.tolist()
     with pytest.raises(ValueError, match="read-only"):
         first.offsets[0] = 1
     huge = geometry(LONGEST + 1)
-    one, other = (launch_of(huge, kernel, register, False, 1) for _ in range(2))
+    one, other = (launch_of(huge, setting, register, 1) for _ in range(2))
     assert one is not other  # its offsets are not kept
     assert one.offsets.tolist() == other.offsets.tolist()

@@ -84,7 +84,7 @@ def test_plain_loops_say_why(monkeypatch):
     assert [part.why for part in plan(wide, signed(20), register).parts] == [why]
     empty = IntLayer(np.zeros((3, 0), int), weight_spec=INT8, input_spec=INT8)
     assert [part.why for part in plan(empty, INT8, register).parts] == ["there are no taps"]
-    monkeypatch.setattr(sys.modules["accsim.plan"], "_vectors", lambda: False)
+    monkeypatch.setattr(sys.modules["accsim.plan"], "vectors_run", lambda: False)
     Call.forms.cache_clear()
     assert [part.why for part in plan(layer, INT8, register).parts] == ["no compiler is on"]
     Call.forms.cache_clear()
