@@ -5,8 +5,9 @@ from verification.order import worst_order
 from verification.safety import assert_safe
 from verification.search import Disagreement, check_simulator, search
 from verification.widths import Widths, widths
-from verification.witness import Witness, worst_inputs
+from verification.witness import Witness
 from verification.witness_file import load_witness, save_witness
+from verification.worst import worst_inputs
 
 __all__ = [
     "Disagreement",

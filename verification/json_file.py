@@ -1,4 +1,4 @@
-"""What the JSON files of the toolkit have in common: how they are read, and a register in them."""
+"""What the JSON files of the toolkit have in common: how they are read, and registers in them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from accsim.datapath import Datapath
 from accsim.errors import AccsimError
-from accsim.spec import Accumulator
+from accsim.spec import Accumulator, IntSpec
 
-__all__ = ["accumulator_json", "read_json"]
+__all__ = ["accumulator_json", "datapath_json", "datapath_of", "how_json", "read_json"]
 
 MOST_BYTES = 2**28
 
@@ -41,3 +42,40 @@ def accumulator_json(accumulator: Accumulator) -> dict[str, Any]:
         "overflow": str(accumulator.overflow),
         "signed": accumulator.signed,
     }
+
+
+def datapath_json(datapath: Datapath) -> dict[str, Any]:
+    """The datapath as plain values, which `datapath_of` reads again."""
+    levels = [
+        {**accumulator_json(level), "terms": level.terms, "rail": str(level.rail)}
+        for level in datapath.levels
+    ]
+    return {
+        "levels": levels,
+        "order": None if datapath.order is None else list(datapath.order),
+        "bias": datapath.bias,
+        "inputs": None if datapath.inputs is None else str(datapath.inputs),
+        "weights": None if datapath.weights is None else str(datapath.weights),
+        "name": datapath.name,
+        "source": datapath.source,
+    }
+
+
+def datapath_of(content: dict[str, Any]) -> Datapath:
+    """The datapath that `datapath_json` told.
+
+    Raises: AccsimError, TypeError or ValueError for anything else.
+    """
+    ranges = {
+        side: None if content[side] is None else IntSpec.parse(content[side])
+        for side in ("inputs", "weights")
+    }
+    levels = [Accumulator(**level) for level in content["levels"]]
+    return Datapath(**{**content, **ranges, "levels": levels})
+
+
+def how_json(accumulator: Accumulator | Datapath) -> dict[str, Any]:
+    """A register under "accumulator", or a datapath under "datapath"."""
+    if isinstance(accumulator, Datapath):
+        return {"datapath": datapath_json(accumulator)}
+    return {"accumulator": accumulator_json(accumulator)}

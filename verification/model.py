@@ -16,13 +16,13 @@ from accsim.padding import exact_extremes, layer_bits
 from accsim.simulate import Run
 from accsim.spec import MAX_BITS, Accumulator
 from verification.decide import Report, Verdict
+from verification.products import product_json
 from verification.progress import Told
 from verification.report import (
     Json,
     ends_json,
     layers_json,
     overall,
-    product_json,
     sealed,
     sums_json,
     worst,

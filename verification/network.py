@@ -14,6 +14,7 @@ from accsim.extras import require
 from accsim.spec import Accumulator, Overflow
 from verification.compare import Comparison, compare
 from verification.decide import Verdict, decide
+from verification.products import product_json
 from verification.progress import Told
 from verification.reach import Reach, reach
 from verification.report import (
@@ -23,7 +24,6 @@ from verification.report import (
     ends_json,
     layers_json,
     overall,
-    product_json,
     sealed,
     sums_json,
     worst,

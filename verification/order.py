@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from accsim.arith import fold
+from accsim.datapath import Datapath
 from accsim.errors import SpecError
 from accsim.spec import Accumulator, Overflow
 from verification.witness import Witness
@@ -22,12 +23,13 @@ class Harm:
 
 
 def worst_harm(witness: Witness) -> Harm | None:
-    """The worst order of a witness's products; None for a register that wraps."""
-    if witness.accumulator.overflow is not Overflow.SATURATE:
+    """The worst order of a witness's products; None for a register that wraps, or a datapath."""
+    register = witness.accumulator
+    if isinstance(register, Datapath) or register.overflow is not Overflow.SATURATE:
         return None
     products, bias = witness.products()
-    order = worst_order(products, witness.accumulator, bias=bias)
-    return Harm(_end(products, order, witness.accumulator, bias), order)
+    order = worst_order(products, register, bias=bias)
+    return Harm(_end(products, order, register, bias), order)
 
 
 def worst_order(products: Sequence[int], accumulator: Accumulator, *, bias: int = 0) -> list[int]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from accsim.extras import require
 from accsim.files import atomically
 from verification.witness import Witness
-from verification.words import printable
+from verification.words import printable, where_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,17 +131,18 @@ def _trajectory(witness: Witness) -> Figure:
     axes = figure.add_subplot()
     exact, register = witness.trajectory()
     steps = range(len(exact))
-    low, high = witness.accumulator.min, witness.accumulator.max
+    low, high = witness.rails.min, witness.rails.max
     axes.axhspan(low, high, color=_BAND)
     for rail in (low, high):
         axes.axhline(rail, color=_FAINT, linewidth=1)
     axes.plot(steps, exact, color=_BAD, label="exact sum")
     axes.plot(steps, register, "--", color=_REGISTER, label="register")
-    axes.plot(witness.step + 1, exact[witness.step + 1], "o", color=_BAD, markersize=4)
+    at = witness.added + 1
+    axes.plot(at, exact[at], "o", color=_BAD, markersize=4)
     axes.set(
-        xlabel="products added",
+        xlabel="products added" if witness.level in (None, 0) else "items added",
         ylabel="value",
-        title=f"Channel {witness.channel} leaves the {witness.accumulator} at step {witness.step}",
+        title=f"Channel {witness.channel} leaves {where_of(witness)} at step {witness.step}",
     )
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

@@ -15,15 +15,18 @@ import numpy as np
 
 import accsim
 from accsim import bounds
+from accsim.datapath import Datapath
 from accsim.files import atomically
 from accsim.layer import IntLayer, unheld_start
 from accsim.padding import exact_extremes
 from accsim.plan import Plan
 from accsim.simulate import Run
-from accsim.spec import Accumulator, IntSpec, bits_to_hold
+from accsim.spec import Accumulator, bits_to_hold
 from verification.compare import Difference
+from verification.datapaths import datapath_remarks, register_of
 from verification.decide import Report, Verdict
-from verification.json_file import accumulator_json
+from verification.json_file import accumulator_json, how_json
+from verification.levels import level_reports, levels_json
 from verification.schema import NAME
 from verification.sums import EDGES, Ends, Sums
 from verification.widths import widths
@@ -40,7 +43,6 @@ __all__ = [
     "lowerings_json",
     "overall",
     "plan_json",
-    "product_json",
     "run_json",
     "sealed",
     "sums_json",
@@ -89,7 +91,7 @@ def layers_json(layers: Mapping[str, IntLayer], reports: Mapping[str, Report]) -
     return {
         name: {
             "verdict": str(report.verdict),
-            "accumulator": accumulator_json(report.accumulator),
+            "accumulator": accumulator_json(register_of(report.accumulator)),
             "digest": layer_digest(layers[name]),
             "taps": layers[name].taps,
             "channels": layers[name].channels,
@@ -100,7 +102,8 @@ def layers_json(layers: Mapping[str, IntLayer], reports: Mapping[str, Report]) -
             "unsafe_channels": list(report.unsafe_channels),
             "wrap_exact": report.wrap_exact,
             "witness": None if report.witness is None else witness_json(report.witness),
-            **_start_json(layers[name], report.accumulator),
+            **_start_json(layers[name], register_of(report.accumulator)),
+            **_levels_json(report),
         }
         for name, report in reports.items()
     }
@@ -110,6 +113,18 @@ def _start_json(layer: IntLayer, accumulator: Accumulator) -> Json:
     """Where it starts that the register cannot hold; nothing if it can."""
     start = unheld_start(layer, accumulator)
     return {} if start is None else {"start": {"channel": start[0], "value": start[1]}}
+
+
+def _levels_json(report: Report) -> Json:
+    """The datapath, and what is decided of each of its levels; nothing of a register."""
+    if not isinstance(report.accumulator, Datapath):
+        return {}
+    remarks = datapath_remarks(report.accumulator)
+    return {
+        **how_json(report.accumulator),
+        "levels": levels_json(report.levels),
+        "remarks": remarks,
+    }
 
 
 def layer_digest(layer: IntLayer) -> str:
@@ -130,19 +145,21 @@ def file_digest(path: Path) -> str:
 def _widths_json(layer: IntLayer, report: Report) -> Json:
     """Widths of the layer, of its channels, and the run of taps that the register always takes."""
     found, accumulator = widths(layer), report.accumulator
-    interval = None
-    if accumulator.signed:  # the bound is for registers of both signs
+    interval, needed = None, found.every_step
+    if isinstance(accumulator, Datapath):  # whose summing level is handed other sums, in its order
+        needed = report.channel_bits
+    elif accumulator.signed:  # the bound is for registers of both signs
         interval = int(bounds.fold_interval(layer.rows, layer.input_spec, accumulator.bits).min())
     return {
         "data_type_bits": found.data_type,
         "l1_bits": _most(found.l1),
         "zero_centered_bits": _most(found.zero_centered),
-        "least_bits": _most(found.every_step),
+        "least_bits": _most(needed),
         "final_bits": _most(found.final),
         "any_order_bits": _most(found.any_order),
         "preloaded_bits": _most(found.preloaded),
         "fold_interval": interval,
-        "channel_bits": found.every_step.tolist(),
+        "channel_bits": needed.tolist(),
         "channel_final_bits": found.final.tolist(),
         "channel_any_order_bits": found.any_order.tolist(),
     }
@@ -183,48 +200,24 @@ def sums_json(sums: Sums, accumulator: Accumulator, overflowed: int) -> Json:
     }
 
 
-def lowerings_json(forms: Mapping[str, IntLayer], accumulator: Accumulator) -> Json:
+def lowerings_json(forms: Mapping[str, IntLayer], accumulator: Accumulator | Datapath) -> Json:
     """By lowering of one layer (`lowerings`): what is summed, and what that needs."""
     found = {}
     for name, lowered in forms.items():
         low, high = exact_extremes(lowered)
-        safe = bool(bounds.fits(low, high, accumulator).all())
+        safe, bits = False, int(bounds.bits_per_channel(low, high).max())
+        if isinstance(accumulator, Datapath):
+            levels = level_reports(lowered, accumulator)
+            safe = not levels.unsafe.any()
+            bits = levels.reports[accumulator.summing].least_bits
+        else:
+            safe = bool(bounds.fits(low, high, accumulator).all())
         found[name] = {
             "verdict": str(Verdict.PROVED if safe else Verdict.REFUTED),
-            "least_bits": int(bounds.bits_per_channel(low, high).max()),
+            "least_bits": bits,
             "input": str(lowered.input_spec),
         }
     return found
-
-
-def product_json(
-    name: str,
-    operands: tuple[IntSpec, IntSpec],
-    taps: int | None,
-    accumulator: Accumulator | None,
-) -> Json:
-    """A product of activations: proved by its types and its length, or not decided."""
-    left, right = operands
-    return {
-        "name": name,
-        "left": str(left),
-        "right": str(right),
-        "taps": taps,
-        "accumulator": None if accumulator is None else accumulator_json(accumulator),
-        "least_bits": None if taps is None else bounds.data_type_bits(taps, right, left),
-        "verdict": str(_by_types(operands, taps, accumulator)),
-    }
-
-
-def _by_types(
-    operands: tuple[IntSpec, IntSpec], taps: int | None, accumulator: Accumulator | None
-) -> Verdict:
-    if taps is None or accumulator is None:
-        return Verdict.UNDECIDED
-    left, right = ((spec.min, spec.max) for spec in operands)
-    ends = [taps * a * b for a in left for b in right]  # 0, where sums start, is in any register
-    fits = bounds.fits(min(ends), max(ends), accumulator)
-    return Verdict.PROVED if fits else Verdict.UNDECIDED
 
 
 def difference_json(difference: Difference) -> Json:

@@ -24,7 +24,8 @@ from verification import strategies
 from verification.hunting import hunt, smallest
 from verification.operands import Operands, edits, operands
 from verification.properties import tap_inputs
-from verification.witness import Witness, alone_witness, idle_input
+from verification.witness import Witness, alone_witness
+from verification.worst import idle_input
 
 __all__ = ["Disagreement", "Sample", "check_simulator", "sample", "search"]
 

@@ -14,7 +14,7 @@ from accsim.datapath import Datapath
 from accsim.layer import IntLayer
 from accsim.spec import Accumulator, IntSpec, Overflow, Rail, between, signed, unsigned
 from verification.hunting import below
-from verification.witness import image_with, worst_inputs
+from verification.worst import image_with, worst_inputs
 
 __all__ = [
     "accumulators",

@@ -14,27 +14,32 @@ from typing import Any
 import numpy as np
 
 from accsim._check import integer, integer_array
-from accsim.errors import AccsimError, WitnessError
+from accsim.datapath import Datapath
+from accsim.errors import AccsimError, SpecError, WitnessError
 from accsim.files import atomically
 from accsim.layer import IntLayer
 from accsim.spec import Accumulator, IntSpec
-from verification.json_file import accumulator_json, read_json
+from verification.json_file import datapath_of, how_json, read_json
 from verification.witness import Witness, witness_of
 
 __all__ = ["file_names", "is_witness", "load_witness", "replayed", "save_witness", "witness_json"]
 
-SCHEMA = "accsim.witness/1"
+SCHEMA = "accsim.witness/1"  # of a register
+OF_DATAPATH = "accsim.witness/2"
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]+')  # in names of files, on any system
 _LONGEST = 200  # bytes of a name
 _CLAIMS = ("step", "register", "product", "exact", "simulated")
+_MEMBERS = {"schema", "channel", "weight", "weight_spec", "x", "input_spec", "bias", *_CLAIMS}
+_OWN = {SCHEMA: {"accumulator"}, OF_DATAPATH: {"datapath", "level"}}  # beside those
 
 
 def witness_json(witness: Witness) -> dict[str, Any]:
     """Everything that is needed to replay the witness, and what it shows, as plain values."""
     layer = witness.layer
+    level = {} if witness.level is None else {"level": witness.level}
     return {
-        "schema": SCHEMA,
-        "accumulator": accumulator_json(witness.accumulator),
+        "schema": OF_DATAPATH if level else SCHEMA,
+        **how_json(witness.accumulator),
         "channel": witness.channel,
         "weight": layer.rows[0].tolist(),
         "weight_spec": str(layer.weight_spec),
@@ -42,6 +47,7 @@ def witness_json(witness: Witness) -> dict[str, Any]:
         "input_spec": str(layer.input_spec),
         "bias": 0 if layer.bias is None else int(layer.bias[0]),
         **{claim: getattr(witness, claim) for claim in _CLAIMS},
+        **level,
     }
 
 
@@ -83,7 +89,8 @@ def is_witness(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return SCHEMA.encode() in file.read(64)
+        start = file.read(64)
+    return any(schema.encode() in start for schema in _OWN)
 
 
 def replayed(content: Any, name: str) -> Witness:
@@ -100,12 +107,12 @@ def replayed(content: Any, name: str) -> Witness:
             bias=np.array([content["bias"]]),
         )
         layer.input_spec.check(integer_array(content["x"], "x"), "x")
-        accumulator = Accumulator(**content["accumulator"])
+        accumulator = _how(content)
         channel = integer(content["channel"], "channel", 0, 2**40)
         found = witness_of(layer, 0, content["x"], accumulator)
-    except (AccsimError, TypeError, ValueError) as error:
+    except (AccsimError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise WitnessError(f"{name} is not a witness: {error}") from None
-    for claim in _CLAIMS:
+    for claim in [*_CLAIMS, *(["level"] if "level" in content else [])]:
         if type(content[claim]) is not int or content[claim] != getattr(found, claim):
             raise WitnessError(
                 f"{name} must tell what happens: {claim} is {getattr(found, claim)}, not"
@@ -114,11 +121,20 @@ def replayed(content: Any, name: str) -> Witness:
     return replace(found, channel=channel)
 
 
+def _how(content: dict[str, Any]) -> Accumulator | Datapath:
+    """The register or the datapath of a witness."""
+    if "datapath" not in content:
+        register = Accumulator(**content["accumulator"])
+        if not register.alone:
+            raise SpecError("accumulator must be a register, not a level of a datapath")
+        return register
+    return datapath_of(content["datapath"])
+
+
 def _check_members(content: Any, name: str) -> None:
     """The members of a witness, all of them there and no more."""
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        schema = content.get("schema") if isinstance(content, dict) else None
-        raise WitnessError(f"{name} must be of schema {SCHEMA}, not {schema!r}")
-    names = {"schema", "accumulator", "channel", "weight", "weight_spec", "x", "input_spec", "bias"}
-    if wrong := sorted(content.keys() ^ (names | set(_CLAIMS))):
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema not in _OWN:
+        raise WitnessError(f"{name} must be of schema {SCHEMA} or {OF_DATAPATH}, not {schema!r}")
+    if wrong := sorted(content.keys() ^ (_MEMBERS | _OWN[schema])):
         raise WitnessError(f"{name} must have the members of a witness: {', '.join(wrong)}")

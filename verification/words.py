@@ -7,6 +7,8 @@ from math import floor
 from typing import Any
 
 from accsim.spec import Accumulator
+from verification.json_file import datapath_of
+from verification.witness import Witness
 
 __all__ = [
     "how_lowered",
@@ -17,6 +19,7 @@ __all__ = [
     "rails_line",
     "registers_of",
     "start_line",
+    "where_of",
 ]
 
 Json = dict[str, Any]
@@ -24,10 +27,22 @@ Json = dict[str, Any]
 
 def registers_of(parts: Iterable[Json]) -> str:
     """The register of all layers and products, in words."""
-    found = {str(Accumulator(**part["accumulator"])) for part in parts if part["accumulator"]}
+    found = {_register(part) for part in parts if part["accumulator"]}
     if not found:
         return "no register"
     return found.pop() if len(found) == 1 else "each layer in its own register"
+
+
+def _register(part: Json) -> str:
+    if "datapath" in part:
+        return str(datapath_of(part["datapath"]))
+    return str(Accumulator(**part["accumulator"]))
+
+
+def where_of(witness: Witness) -> str:
+    """The register that a witness overflows, as it is called in a sentence."""
+    rails = witness.rails
+    return f"the {rails}" if witness.level is None else f"level {witness.level} ({rails})"
 
 
 def kinds_of(reached: Json) -> list[str]:

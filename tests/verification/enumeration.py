@@ -54,3 +54,36 @@ def holding(low, high):
 def holdings(lows, highs):
     """The same of each pair."""
     return [holding(low, high) for low, high in zip(lows.tolist(), highs.tolist(), strict=True)]
+
+
+def totals(products, datapath, bias):
+    """Of each level which sequences have a total below, and above, its register.
+
+    Shapes: products (sequences, K) -> for each level two (sequences,). One level after another.
+    """
+    places = datapath.places(products.shape[1])
+    items = [np.where(k < 0, 0, products[:, k]) for k in places]
+    found = []
+    for i, level in enumerate(datapath.levels):
+        start = bias if i == datapath.summing and datapath.bias == "first" else 0
+        if i == datapath.summing and datapath.bias == "last":
+            items = [*items, np.full(len(products), bias)]
+        size = level.terms or max(1, len(items))
+        groups = [items[k : k + size] for k in range(0, len(items), size)]
+        if level.terms is None and not groups:
+            groups = [[]]
+        below, above = np.zeros((2, len(products)), bool)
+        items = []
+        for group in groups:
+            held = np.full(len(products), start)
+            for k, item in enumerate(group):
+                held = held + item
+                if str(level.rail) == "step" or k + 1 == len(group):
+                    below, above = below | (held < level.min), above | (held > level.max)
+                    if str(level.overflow) == "wrap":
+                        held = (held - level.min) % 2**level.bits + level.min
+                    else:
+                        held = np.clip(held, level.min, level.max)
+            items.append(held)
+        found.append((below, above))
+    return found

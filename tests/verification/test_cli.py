@@ -69,7 +69,9 @@ def test_witnesses_are_files_that_explain_themselves(command, folder):
     (out / "b.json").write_text("{}")
     code, text, err = command("explain", out / "b.json")
     assert (code, text) == (2, "")
-    assert err == "accsim: b.json must be of schema accsim.witness/1, not None\n"
+    assert (
+        err == "accsim: b.json must be of schema accsim.witness/1 or accsim.witness/2, not None\n"
+    )
 
 
 def test_search_finds_or_says_what_it_sampled(command, folder):

@@ -15,8 +15,8 @@ from accsim.errors import RangeError, SpecError
 from accsim.spec import bits_to_hold
 from verification import Verdict, decide, oracle, strategies, worst_inputs
 from verification.properties import assert_bound_sound, assert_bound_tight, tap_inputs
-from verification.witness import image_with
 from verification.witness_file import witness_json
+from verification.worst import image_with
 
 SPECS = [unsigned(2), signed(2), between(-1, 3), between(2, 4), between(-4, -2), between(1, 1)]
 

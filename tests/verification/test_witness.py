@@ -14,8 +14,8 @@ from accsim.arith import fold
 from accsim.errors import SpecError, WitnessError
 from verification import Verdict, assert_safe, decide, load_witness, oracle, save_witness
 from verification.order import worst_order
+from verification.register_witness import find_witness
 from verification.widths import widths
-from verification.witness import find_witness
 
 
 def refuted(**how):
@@ -74,8 +74,8 @@ def test_a_file_replays(tmp_path):
         ({"simulated": 63.0}, "w.json must tell what happens: simulated is 63, not 63.0"),
         ({"simulated": 0}, "w.json must tell what happens: simulated is 63, not 0"),
         (
-            {"schema": "accsim.witness/2"},
-            "w.json must be of schema accsim.witness/1, not 'accsim.witness/2'",
+            {"schema": "accsim.witness/3"},
+            "w.json must be of schema accsim.witness/1 or accsim.witness/2, not 'accsim.witness/3'",
         ),
         ({"more": 1}, "w.json must have the members of a witness: more"),
         (
