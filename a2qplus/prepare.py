@@ -14,8 +14,9 @@ from a2qplus.convert import quantize_model
 from a2qplus.data import Data, read_data, split_digits
 from a2qplus.modules import evaluating
 from a2qplus.networks import NETWORKS
-from a2qplus.recipe import Recipe, blamed
+from a2qplus.recipe import Recipe
 from accsim.errors import CheckpointError, RecipeError
+from accsim.toml_files import blamed
 
 __all__ = ["float_network", "quantized_network", "recipe_data"]
 
@@ -40,7 +41,7 @@ def float_network(recipe: Recipe, data: Data) -> nn.Module:
     Raises: RecipeError for a network that does not fit the data; CheckpointError for a state that
     does not fit the network.
     """
-    with blamed(recipe.file, "[network] "), torch.random.fork_rng([]):
+    with blamed(recipe.file, RecipeError, "[network] "), torch.random.fork_rng([]):
         torch.manual_seed(recipe.seed)
         if make := NETWORKS.get(recipe.network.model):
             try:
@@ -67,7 +68,7 @@ def quantized_network(recipe: Recipe, network: nn.Module, data: Data) -> nn.Modu
     Raises: RecipeError for what `quantize_model` does not take.
     """
     calibration = torch.split(data.train_x, _CALIBRATION)
-    with blamed(recipe.file, "[quantization] "):
+    with blamed(recipe.file, RecipeError, "[quantization] "):
         return quantize_model(network, calibration=calibration, **recipe.quantization)
 
 

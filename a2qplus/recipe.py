@@ -7,35 +7,23 @@ are due and what they may be are read off the function.
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from inspect import Parameter, signature
+from inspect import signature
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from a2qplus.convert import quantize_model
 from a2qplus.networks import NETWORKS
 from a2qplus.train import check_training, fit
 from accsim._check import integer
 from accsim.errors import AccsimError, RecipeError, SpecError
-from accsim.extras import require
+from accsim.toml_files import arguments, blamed, read_toml
 
-__all__ = ["Network", "Recipe", "blamed", "read_recipe"]
+__all__ = ["Network", "Recipe", "read_recipe"]
 
 MOST_SIZE = 2**20  # of a hidden layer
 _OURS = ("seed", "checkpoint", "on_epoch")  # arguments of fit that no table has
-_FORMS = {
-    bool: (bool, "true or false"),
-    int: (int, "an integer"),
-    float: (int | float, "a number"),
-    str: (str, "a string"),
-    tuple: (list, "an array"),
-    Mapping: (dict, "a table"),
-    NoneType: (NoneType, '"none"'),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,32 +75,9 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     Raises: RecipeError naming the table and the key that is unknown, missing or of another kind.
     """
     path = Path(path)
-    content = _parsed(path)
-    with blamed(path):
-        return _recipe(path, **_arguments(content, "the recipe", _recipe))
-
-
-@contextmanager
-def blamed(file: Path, place: str = "") -> Iterator[None]:
-    """What goes wrong in this block names the recipe."""
-    try:
-        yield
-    except AccsimError as error:
-        raise RecipeError(f"{file.name}: {place}{error}") from None
-
-
-def _parsed(path: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        tomllib = require("tomli", extra="train", purpose="a recipe")
-    try:
-        content: dict[str, Any] = tomllib.loads(path.read_bytes().decode())
-    except OSError as error:
-        raise RecipeError(f"{path.name} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise RecipeError(f"{path.name} must be a TOML file: {error}") from None
-    return content
+    content = read_toml(path, RecipeError)
+    with blamed(path, RecipeError):
+        return _recipe(path, **arguments(content, "the recipe", _recipe))
 
 
 def _recipe(
@@ -130,7 +95,7 @@ def _recipe(
     if (float_training is None) == (made.checkpoint is None):
         raise RecipeError("the recipe must have either [float_training] or checkpoint in [network]")
     floats = ("penalty_weight", *_OURS)  # nothing is bounded there
-    how = _arguments(quantization, "[quantization]", quantize_model, ("calibration",))
+    how = arguments(quantization, "[quantization]", quantize_model, ("calibration",))
     if "overrides" in how:
         how["overrides"] = _without_words(how["overrides"])
     return Recipe(
@@ -168,50 +133,11 @@ def _table(
     without: tuple[str, ...] = (),
 ) -> Any:
     """What `make` makes of the table, whose keys are those of `function`, else its own."""
-    options = _arguments(table, f"[{name}]", function or make, without)
+    options = arguments(table, f"[{name}]", function or make, without)
     try:
         return make(**options)
     except AccsimError as error:
         raise RecipeError(f"[{name}] {error}") from None
-
-
-def _arguments(
-    table: Mapping[str, Any],
-    place: str,
-    function: Callable[..., Any],
-    without: tuple[str, ...] = (),
-) -> dict[str, Any]:
-    """The table as keyword arguments of a function, but for those that tables are without."""
-    hints = get_type_hints(function)
-    known = {
-        name: option
-        for name, option in signature(function).parameters.items()
-        if option.kind is Parameter.KEYWORD_ONLY and name not in without
-    }
-    names = ", ".join(known)
-    for name in table:
-        if name not in known:
-            raise RecipeError(f"keys of {place} must be of {names}, not {name!r}")
-    for name, option in known.items():
-        if name not in table and option.default is Parameter.empty:
-            raise RecipeError(f"{place} must have {name}; its keys are {names}")
-    return {name: _value(value, f"{place} {name}", hints[name]) for name, value in table.items()}
-
-
-def _value(value: Any, name: str, hint: Any) -> Any:
-    """A value of the table as the argument of this type: arrays as tuples, "none" as None."""
-    union = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    kinds = [get_origin(kind) or kind for kind in union]
-    if value == "none" and NoneType in kinds:
-        return None
-    forms = [_FORMS[kind] for kind in kinds if kind in _FORMS]
-    fits = any(isinstance(value, form) for form, _ in forms)
-    if isinstance(value, bool) and bool not in kinds:
-        fits = False
-    if forms and not fits:
-        words = " or ".join(words for _, words in forms)
-        raise RecipeError(f"{name} must be {words}, not {value!r}")
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _without_words(value: Any) -> Any:

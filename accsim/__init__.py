@@ -3,7 +3,7 @@
 `docs/semantics.md` says what is exact; `accsim.arith` is that page as code.
 """
 
-from accsim import bounds
+from accsim import bounds, datapaths
 from accsim.datapath import Datapath
 from accsim.errors import AccsimError
 from accsim.layer import IntLayer
@@ -22,6 +22,7 @@ __all__ = [
     "between",
     "bounds",
     "conv2d",
+    "datapaths",
     "linear",
     "signed",
     "simulate",

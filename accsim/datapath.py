@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -162,7 +163,7 @@ def _permutation(given: object) -> tuple[int, ...]:
         raise SpecError(f"Datapath order must be 1 to {MAX_ORDER} integers, or None")
     order = tuple(integer(entry, "Datapath order", 0, len(entries) - 1) for entry in entries)
     if len(set(order)) < len(order):
-        twice = next(entry for entry in order if order.count(entry) > 1)
+        twice = next(entry for entry, times in Counter(order).items() if times > 1)
         raise SpecError(f"Datapath order must be a permutation: {twice} is there more than once")
     return order
 

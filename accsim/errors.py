@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "AccsimError",
     "CheckpointError",
+    "DatapathFileError",
     "DtypeError",
     "HostWidthError",
     "LayerFileError",
@@ -48,6 +49,10 @@ class HostWidthError(AccsimError, OverflowError):
 
 class LayerFileError(AccsimError, ValueError):
     """A file that is not a layer file, is damaged, or claims more than it holds."""
+
+
+class DatapathFileError(AccsimError, ValueError):
+    """A description of a datapath that is unknown, damaged, or without what it must say."""
 
 
 class ModelError(AccsimError, ValueError):

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STDLIB = sys.stdlib_module_names
 PACKAGES = {"accsim", "a2qplus", "verification", "tests", "benchmarks"}
-CORE = {"numpy", "numba", "llvmlite", "accsim"}
+CORE = {"numpy", "numba", "llvmlite", "accsim", "tomllib", "tomli"}  # one or other of the TOMLs
 ALLOWED = {
     "accsim": CORE,
     "a2qplus": {"numpy", "torch", "accsim", "a2qplus"},
@@ -23,7 +23,6 @@ WHEN_USED = {
     "a2qplus/data.py": {"sklearn"},
     "a2qplus/export.py": {"onnx"},
     "a2qplus/onnx_nodes.py": {"onnx"},
-    "a2qplus/recipe.py": {"tomllib"},  # of the standard library from Python 3.11 on
     "verification/bench.py": {"numba"},
     "verification/demo.py": {"torch", "a2qplus"},
     "verification/network.py": {"a2qplus"},
