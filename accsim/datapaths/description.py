@@ -84,9 +84,9 @@ def describe(name_or_path: str | os.PathLike[str]) -> Described:
 def safe_products(datapath: Datapath) -> tuple[int | None, ...]:
     """How many products a group of each level always takes, of any operands in the datapath's.
 
-    Products as they follow each other in the level's own order, its register having started at 0;
-    one more can overflow it. Levels below it hand over at most what their registers hold. None: as
-    many as there are.
+    Products as they follow each other in the level's own order, its register having started at 0,
+    the levels below handing over at most what their registers hold. Where none of these wraps one
+    product more can overflow the level. None: no number of them can.
 
     Raises: SpecError for a datapath that does not say its operands.
     """
