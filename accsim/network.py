@@ -11,6 +11,7 @@ import numpy as np
 
 from accsim._check import IntArray, integer, integer_array
 from accsim.bounds import data_type_bits
+from accsim.datapath import Datapath
 from accsim.errors import AccsimError, DtypeError, RangeError, ShapeError, SpecError
 from accsim.layer import IntLayer
 from accsim.padding import layer_bits
@@ -20,7 +21,8 @@ from accsim.spec import MAX_BITS, Accumulator, IntSpec
 __all__ = ["MatMul", "Network", "NetworkInput", "NetworkRun", "least_registers"]
 
 Array = np.ndarray[Any, Any]
-Registers = Accumulator | Mapping[str, Accumulator]  # one for all, or one for each product by name
+Register = Accumulator | Datapath
+Registers = Register | Mapping[str, Register]  # one for all, or one for each product by name
 Multiply = Callable[[str, tuple[IntArray, ...]], IntArray]  # a product's operands to its sums
 Watch = Callable[[str, IntLayer, IntArray, Run], object]
 Told = Callable[[int, int], object]  # how many inputs are done, of how many
@@ -57,12 +59,14 @@ class NetworkRun:
     """What a network gave, and what its registers did, by the name of the product.
 
     `overflows`: steps that overflowed. `overflowed`: sums in which one did. `sums`: of how many.
+    `levels`: the steps of each level of a datapath, inner to outer; of a register, none.
     """
 
     outputs: Mapping[str, Array]
     overflows: Mapping[str, int]
     overflowed: Mapping[str, int]
     sums: Mapping[str, int]
+    levels: Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,17 +102,17 @@ class Network:
         `inputs` is an array, or one by name for each input; the first axis is the batch. They are
         run as many at a time as the file says, or `batch`, or 64; and all together where a result
         depends on all, as scales do that are computed while it runs. `accumulator` is one register
-        for every product, or one by name for each. `watch` is told of each call of each product,
-        with peaks: its name, the layer (of a matmul the right side is the weights), integers that
-        went in, and the run. `told` is told how many inputs are done.
+        or datapath for every product, or one by name for each. `watch` is told of each call of each
+        product, with peaks: its name, the layer (of a matmul the right side is the weights),
+        integers that went in, and the run. `told` is told how many inputs are done.
 
         Raises: ShapeError, DtypeError for other inputs than the file's; SpecError for a product
-        without a register; RangeError naming a layer whose bias its register cannot hold;
-        ModelFileError naming a node that cannot be computed.
+        without a register; RangeError naming a layer whose bias its register cannot hold, or whose
+        operands its datapath does not take; ModelFileError naming a node that cannot be computed.
         """
         arrays = self._arrays(inputs)
         registers = self._registers(accumulator)
-        counts = {name: np.zeros(3, np.int64) for name in registers}
+        counts = {name: _none(register) for name, register in registers.items()}
 
         def multiply(name: str, operands: tuple[IntArray, ...]) -> IntArray:
             what, register = self.layers.get(name) or self.matmuls[name], registers[name]
@@ -135,7 +139,8 @@ class Network:
             told(min(end, total), total)
         outputs = {name: _joined(name, found, step) for name, found in parts.items()}
         figures = ({name: int(count[kind]) for name, count in counts.items()} for kind in range(3))
-        return NetworkRun(outputs, *figures)
+        levels = {name: tuple(count[3:].tolist()) for name, count in counts.items()}
+        return NetworkRun(outputs, *figures, levels)
 
     def _arrays(self, inputs: object) -> dict[str, Array]:
         """By name and of the declared types."""
@@ -153,16 +158,17 @@ class Network:
             )
         return {name: _array(name, given[name], one) for name, one in self.inputs.items()}
 
-    def _registers(self, accumulator: Registers) -> dict[str, Accumulator]:
+    def _registers(self, accumulator: Registers) -> dict[str, Register]:
         names = [*self.layers, *self.matmuls]
-        if isinstance(accumulator, Accumulator):
+        if isinstance(accumulator, Accumulator | Datapath):
             return dict.fromkeys(names, accumulator)
         if not isinstance(accumulator, Mapping):
             raise SpecError(
-                f"accumulator must be an Accumulator, or one by name, not {accumulator!r}"
+                "accumulator must be an Accumulator or a Datapath, or one by name, not"
+                f" {accumulator!r}"
             )
         for name in [*names, *accumulator]:
-            if not isinstance(accumulator.get(name), Accumulator):
+            if not isinstance(accumulator.get(name), Accumulator | Datapath):
                 raise SpecError(f"accumulator must name a register for {name!r}")
             if name not in names:
                 raise SpecError(f"accumulator names {name!r}, which is no integer product")
@@ -252,10 +258,16 @@ def least_registers(network: Network) -> dict[str, Accumulator]:
     return found
 
 
+def _none(register: Register) -> Array:
+    """The counts of `_counted`, before anything was run."""
+    return np.zeros(3 + (len(register.levels) if isinstance(register, Datapath) else 0), np.int64)
+
+
 def _counted(run: Run) -> Array:
-    """Steps that overflowed, outputs in which one did, and all outputs."""
+    """Steps that overflowed, outputs in which one did, and all outputs; the steps of each level."""
     count = run.overflow_count
-    return np.array([count.sum(dtype=np.int64), np.count_nonzero(count), count.size])
+    levels = [level.overflow_count.sum(dtype=np.int64) for level in run.levels]
+    return np.array([count.sum(dtype=np.int64), np.count_nonzero(count), count.size, *levels])
 
 
 def _calls(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx_graphs import WIDE, dequantized, model, network, node, quantized, value
 
-from accsim import Accumulator, IntSpec, arith, bounds, signed, unsigned
+from accsim import Accumulator, Datapath, IntSpec, arith, bounds, datapaths, signed, unsigned
 from accsim.errors import DtypeError, ModelFileError, RangeError, ShapeError, SpecError
 from accsim.network import MatMul, NetworkInput, least_registers
 
@@ -110,11 +110,68 @@ def test_registers_by_name():
     assert np.array_equal(exact.outputs["y"], wide.outputs["y"])
 
 
+LANES = Datapath(
+    [Accumulator(9, "saturate", terms=2, rail="sum"), Accumulator(11)], order=(2, 0, 1, 3)
+)
+
+
+def test_datapaths():
+    """Wherever a register is: for all, by name beside registers, and each level counted."""
+    found, calls = network(two()), []
+    run = found.run(X, LANES, watch=lambda *call: calls.append(call))
+    assert min(sum(run.levels[name]) for name in ("first", "second")) > 0
+    for name in ("first", "second"):
+        levels = [one.levels for layer, _, _, one in calls if layer == name]
+        counts = tuple(sum(int(level[i].overflow_count.sum()) for level in levels) for i in (0, 1))
+        assert run.levels[name] == counts
+        assert run.overflows[name] == sum(counts)
+    _, layer, x, one = calls[0]
+    end = arith.fold(layer.weight[1].tolist(), x[7].tolist(), LANES)
+    assert (one.output[7, 1], one.peak_high[7, 1]) == (end.output, end.peak_high)
+    mixed = found.run(X, {"first": LANES, "second": NARROW})
+    assert mixed.levels == {"first": run.levels["first"], "second": ()}
+    single = found.run(X, Datapath([NARROW]))
+    plain = found.run(X, NARROW)
+    assert (single.overflows, single.levels["first"]) == (
+        plain.overflows,
+        (plain.overflows["first"],),
+    )
+    assert np.array_equal(single.outputs["y"], plain.outputs["y"])
+
+
+def test_datapaths_of_products_of_activations():
+    """The right operand plays the weights."""
+    nodes, held = quantized("a", "x", 0.5, 0)
+    more, also = quantized("b", "z", 0.5, 0)
+    nodes = [*nodes, *more, node("MatMul", ["a", "b"], name="both")]
+    made = model(nodes, {"x": (F, ["N", 2, 5]), "z": (F, ["N", 5, 3])}, held | also)
+    rng, calls = np.random.default_rng(4), []
+    given = {
+        "x": rng.normal(0, 60, (4, 2, 5)).astype(F),
+        "z": rng.normal(0, 60, (4, 5, 3)).astype(F),
+    }
+    wide = Datapath([Accumulator(15, "saturate", terms=2, rail="sum"), Accumulator(20)])
+    run = network(made).run(given, wide, watch=lambda *call: calls.append(call))
+    assert run.levels["both"][0] > 0
+    _, layer, x, one = calls[2]
+    end = arith.fold(layer.weight[1].tolist(), x[1].tolist(), wide)
+    assert one.output[1, 1] == end.output
+
+
+def test_operands_that_a_datapath_does_not_take():
+    """The layer is named."""
+    with pytest.raises(RangeError) as raised:
+        network(two()).run(X, datapaths.load("x86-avx2-u8s8"))
+    assert str(raised.value) == (
+        "first: x86-avx2-u8s8 takes inputs of UINT8 [0, 255], not [-3, 252]"
+    )
+
+
 @pytest.mark.parametrize(
     ("accumulator", "text"),
     [
-        (12, "accumulator must be an Accumulator, or one by name, not 12"),
-        (None, "accumulator must be an Accumulator, or one by name, not None"),
+        (12, "accumulator must be an Accumulator or a Datapath, or one by name, not 12"),
+        (None, "accumulator must be an Accumulator or a Datapath, or one by name, not None"),
         ({"first": WIDE}, "accumulator must name a register for 'second'"),
         ({"first": WIDE, "second": 12}, "accumulator must name a register for 'second'"),
         ({"first": WIDE, "second": WIDE, "third": 3}, "accumulator must name a register for 'third'"),
