@@ -16,10 +16,12 @@ from a2qplus.modules import copied, replace_modules
 from a2qplus.quantizers import ActivationQuantizer
 from accsim import bounds
 from accsim._check import IntArray
-from accsim.errors import ModelError, UnsafeLayerError
-from accsim.layer import IntLayer, check_start
+from accsim.datapath import Datapath
+from accsim.errors import ModelError, RangeError, UnsafeLayerError
+from accsim.layer import IntLayer
 from accsim.simulate import Run, simulate
 from accsim.spec import Accumulator
+from accsim.tree import check_takes
 
 __all__ = ["IntegerNetwork", "LayerOverflow", "check_calibrated", "to_integer", "to_layers"]
 
@@ -42,9 +44,11 @@ Watch = Callable[[str, IntLayer, IntArray, Run], object]
 
 
 def to_integer(
-    model: nn.Module, accumulator: Accumulator, *, watch: Watch = lambda *_: None
+    model: nn.Module, accumulator: Accumulator | Datapath, *, watch: Watch = lambda *_: None
 ) -> IntegerNetwork:
     """The same network, each quantized layer computed by accsim in registers like `accumulator`.
+
+    Or through datapaths, which must take the codes of all layers.
 
     The float operations around the integer sums are those of the quantized model in eval mode, so
     with registers that never overflow both give the same numbers, bit for bit, with torch's default
@@ -53,7 +57,8 @@ def to_integer(
     `watch` is told of each call of each layer: its name, the layer that was simulated (of a product
     of activations the right operand is the weights), the codes that went in, and the run.
 
-    Raises: as `to_layers`; ModelError for a layer that has not seen any input.
+    Raises: as `to_layers`; ModelError for a layer that has not seen any input; RangeError for one
+    whose operands the datapath does not take.
     """
     frozen = to_layers(model)
     network = copied(model).eval().requires_grad_(False)
@@ -62,13 +67,21 @@ def to_integer(
         if not isinstance(module, QuantLayer | QuantMatMul):
             return None
         if isinstance(module, QuantLayer):
-            check_start(frozen[name], accumulator)
+            _check_takes(name, frozen[name], accumulator)
         check_calibrated(name, module)
         if isinstance(module, QuantMatMul):
             return _IntegerMatMul(name, module, accumulator, watch)
         return _IntegerLayer(name, module, accumulator, watch, frozen[name])
 
     return IntegerNetwork(replace_modules(network, replacement))
+
+
+def _check_takes(name: str, layer: IntLayer, accumulator: Accumulator | Datapath) -> None:
+    """Raise RangeError naming the layer unless the register or datapath can compute it."""
+    try:
+        check_takes(layer, accumulator)
+    except RangeError as error:
+        raise RangeError(f"layer {name!r}: {error}") from None
 
 
 def check_calibrated(name: str, module: nn.Module) -> None:
@@ -82,11 +95,15 @@ def check_calibrated(name: str, module: nn.Module) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LayerOverflow:
-    """What happened in one layer since the network was made, summed over all its registers."""
+    """What happened in one layer since the network was made, summed over all its registers.
+
+    `level_steps`: the steps of each level of a datapath, inner to outer; of a register, none.
+    """
 
     outputs: int
     overflowed_outputs: int
     overflow_steps: int
+    level_steps: tuple[int, ...] = ()
 
 
 class IntegerNetwork(nn.Module):
@@ -114,11 +131,12 @@ class _Counting(nn.Module):
     """A module whose sums accsim computes, and that counts what overflows."""
 
     def __init__(
-        self, name: str, source: nn.Module, accumulator: Accumulator, watch: Watch
+        self, name: str, source: nn.Module, accumulator: Accumulator | Datapath, watch: Watch
     ) -> None:
         super().__init__()
         self.name, self.source, self.accumulator, self.watch = name, source, accumulator, watch
-        self.seen = LayerOverflow(0, 0, 0)
+        levels = len(accumulator.levels) if isinstance(accumulator, Datapath) else 0
+        self.seen = LayerOverflow(0, 0, 0, (0,) * levels)
 
     def simulated(self, layer: IntLayer, codes: Tensor) -> Tensor:
         """The registers' results, on the device of the codes."""
@@ -131,6 +149,10 @@ class _Counting(nn.Module):
             self.seen.outputs + run.output.size,
             self.seen.overflowed_outputs + int(np.count_nonzero(run.overflow_count)),
             self.seen.overflow_steps + int(run.overflow_count.sum()),
+            tuple(
+                steps + int(level.overflow_count.sum())
+                for steps, level in zip(self.seen.level_steps, run.levels, strict=True)
+            ),
         )
         return torch.from_numpy(run.output).to(codes.device)
 
@@ -144,7 +166,7 @@ class _IntegerLayer(_Counting):
         self,
         name: str,
         source: QuantLayer,
-        accumulator: Accumulator,
+        accumulator: Accumulator | Datapath,
         watch: Watch,
         layer: IntLayer,
     ) -> None:

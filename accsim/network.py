@@ -138,9 +138,11 @@ class Network:
                 parts[name].append(array)
             told(min(end, total), total)
         outputs = {name: _joined(name, found, step) for name, found in parts.items()}
-        figures = ({name: int(count[kind]) for name, count in counts.items()} for kind in range(3))
+        steps, over, sums = (
+            {name: int(count[kind]) for name, count in counts.items()} for kind in range(3)
+        )
         levels = {name: tuple(count[3:].tolist()) for name, count in counts.items()}
-        return NetworkRun(outputs, *figures, levels)
+        return NetworkRun(outputs, steps, over, sums, levels)
 
     def _arrays(self, inputs: object) -> dict[str, Array]:
         """By name and of the declared types."""

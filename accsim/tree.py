@@ -13,10 +13,19 @@ from accsim._check import IntArray, read_only
 from accsim.bounds import magnitude
 from accsim.datapath import Datapath
 from accsim.errors import HostWidthError, RangeError
-from accsim.layer import IntLayer, check_held
-from accsim.spec import Overflow, Rail
+from accsim.layer import IntLayer, check_held, check_start
+from accsim.spec import Accumulator, Overflow, Rail
 
-__all__ = ["Found", "check_tree", "climb", "lane_type", "placed", "store", "windows"]
+__all__ = [
+    "Found",
+    "check_takes",
+    "check_tree",
+    "climb",
+    "lane_type",
+    "placed",
+    "store",
+    "windows",
+]
 
 ENTRIES = 2**22  # inputs under taps that are laid out at a time
 SMALL = 2**22  # fewer products than that are done by one thread
@@ -33,6 +42,17 @@ class Found:
     firsts: Array | None = None
     lows: Array | None = None
     highs: Array | None = None
+
+
+def check_takes(layer: IntLayer, accumulator: Accumulator | Datapath) -> None:
+    """Raise unless the register or datapath can compute the layer.
+
+    Raises: as `layer.check_start` and `check_tree`.
+    """
+    if isinstance(accumulator, Datapath):
+        check_tree(layer, accumulator)
+    else:
+        check_start(layer, accumulator)
 
 
 def check_tree(layer: IntLayer, datapath: Datapath) -> None:

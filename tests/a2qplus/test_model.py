@@ -21,8 +21,17 @@ from a2qplus import (
 )
 from a2qplus.quantizers import WeightQuantizer
 from a2qplus.train import accuracy
-from accsim import Accumulator, between, bounds, signed, unsigned
-from accsim.errors import ModelError, UnsafeLayerError
+from accsim import (
+    Accumulator,
+    Datapath,
+    between,
+    bounds,
+    datapaths,
+    signed,
+    simulate,
+    unsigned,
+)
+from accsim.errors import ModelError, RangeError, UnsafeLayerError
 
 METHODS = {"base": None, "a2q": 12, "a2q+": 12, "budget": 12}
 
@@ -130,6 +139,34 @@ def test_narrow_registers_are_counted():
     assert 0 < first.overflowed_outputs <= first.outputs
     assert first.overflow_steps >= first.overflowed_outputs
     assert second.overflow_steps == 2 * first.overflow_steps
+
+
+def test_networks_through_datapaths():
+    """As each layer's own simulation says; levels are counted, and a wide one changes nothing."""
+    quantized = trained("sequential", "base")
+    x, _ = data()
+    pair = Accumulator(6, "saturate", terms=2, rail="sum")
+    calls, lanes = [], Datapath([pair, Accumulator(14)], order=(1, 2, 0))
+    network = to_integer(quantized, lanes, watch=lambda *call: calls.append(call))
+    with torch.no_grad():
+        assert not torch.equal(network(x), quantized(x))
+        wide = to_integer(quantized, datapaths.load("arm-sdot"))
+        assert torch.equal(wide(x), quantized(x))
+    assert all(seen.level_steps == (0, 0) for seen in wide.overflow_report().values())
+    for name, layer, codes, run in calls:
+        np.testing.assert_array_equal(run.output, simulate(layer, codes, lanes).output)
+        seen = network.overflow_report()[name]
+        assert seen.level_steps == tuple(one.overflow_count.sum() for one in run.levels)
+        assert seen.overflow_steps == sum(seen.level_steps) > 0
+    once = network.overflow_report()["0"].level_steps
+    network(x)
+    assert network.overflow_report()["0"].level_steps == tuple(2 * steps for steps in once)
+    narrow = Datapath([Accumulator(32)], inputs=unsigned(3), name="three bits")
+    with pytest.raises(RangeError) as caught:
+        to_integer(quantized, narrow)
+    assert str(caught.value) == (
+        "layer '0': three bits takes inputs of UINT3 [0, 7], not INT4 [-8, 7]"
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
