@@ -27,6 +27,7 @@ WHEN_USED = {
     "verification/demo.py": {"torch", "a2qplus"},
     "verification/network.py": {"a2qplus"},
     "verification/page.py": {"jinja2"},
+    "verification/datapath_plot.py": {"matplotlib"},
     "verification/plot.py": {"matplotlib"},
     "verification/compare.py": {"a2qplus"},
     "verification/reading.py": {"jsonschema"},

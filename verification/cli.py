@@ -15,6 +15,7 @@ import typer
 import accsim
 from accsim.errors import AccsimError, UnsafeLayerError
 from verification import layer_commands, model_commands, network_commands, verify_command
+from verification.datapath_commands import datapaths
 from verification.decide import Verdict
 from verification.options import EXIT
 
@@ -61,6 +62,7 @@ def _root(
 
 for _command in _COMMANDS:
     app.command()(_command)
+app.add_typer(datapaths, name="datapaths")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from accsim.datapath import Datapath
 from accsim.errors import ModelFileError
 from accsim.files import write_arrays
 from accsim.layer import IntLayer
@@ -18,6 +19,7 @@ from verification import report, searching, tables
 from verification.compare import compare_layer
 from verification.console import output, show
 from verification.decide import Verdict
+from verification.json_file import how_json
 from verification.model import products_json
 from verification.model_files import check_products, is_model, load_model, others
 from verification.model_runs import ModelRun, compare_model, run_model
@@ -26,6 +28,7 @@ from verification.options import (
     AsJson,
     Batch,
     Bits,
+    DatapathName,
     ExternalData,
     Inputs,
     Labels,
@@ -42,7 +45,7 @@ from verification.options import (
 )
 from verification.order import worst_harm
 from verification.plot import trajectory_plot
-from verification.registers import BitsFrom, OneWidth, check_bits
+from verification.registers import BitsFrom, OneWidth, asked_register
 from verification.witness_file import load_witness, witness_json
 
 __all__ = ["compare", "explain", "run", "search"]
@@ -120,6 +123,7 @@ def run(
     bits_from: BitsFrom = None,
     overflow: Rule = Overflow.WRAP,
     unsigned: Unsigned = False,
+    datapath: DatapathName = None,
     out: Annotated[
         Path | None, typer.Option(help="Write every layer's outputs to this .npz file.")
     ] = None,
@@ -135,14 +139,16 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Simulate layers bit-exactly on given inputs, and count what overflows."""
-    check_bits(bits, bits_from, unsigned=unsigned, model=is_model(layers))
-    accumulator = None if bits is None else Accumulator(bits, overflow, signed=not unsigned)
+    model = is_model(layers)
+    accumulator = asked_register(
+        bits, datapath, overflow, unsigned=unsigned, bits_from=bits_from, model=model
+    )
     if out is not None:
         if show_plan:
             raise typer.BadParameter("--plan runs nothing: there is nothing to write to --out")
         check_ending(out, "--out", ".npz")
         check_new(out, "--out", {inputs, layers, *layers.glob("*")}, external_data)
-    if is_model(layers):
+    if model:
         if show_plan:
             raise typer.BadParameter("--plan is of layers in files: not of a model")
         how = ModelRun(accumulator, overflow, out, labels, external_data, batch, threads)
@@ -153,6 +159,8 @@ def run(
     loaded = load_layers(layers)
     arrays = load_inputs(inputs, loaded)
     if show_plan:
+        if isinstance(accumulator, Datapath):
+            raise typer.BadParameter("--plan is of --bits: not of a datapath")
         _print_plan(loaded, arrays, accumulator, as_json=as_json)
         return
     runs = each(
@@ -164,8 +172,8 @@ def run(
     if out is not None:
         write_arrays(out, {name: result.output for name, result in runs.items()})
     if as_json:
-        content = {"accumulator": report.accumulator_json(accumulator)}
-        print_json({"schema": "accsim.run/1", **content, "layers": report.run_json(runs)})
+        content = report.run_json(runs)
+        print_json({"schema": "accsim.run/1", **how_json(accumulator), "layers": content})
     else:
         show(output(), tables.run_table(f"{layers.name}, {accumulator}", runs))
 

@@ -10,11 +10,12 @@ import numpy as np
 from rich.console import Console
 
 from accsim.files import write_arrays
-from accsim.network import Network, NetworkRun
+from accsim.network import Network, NetworkRun, Register
 from accsim.spec import Accumulator, Overflow
 from verification import report, sweeping, tables
 from verification.compare import compare_network
 from verification.console import output, show
+from verification.json_file import how_json
 from verification.model import products_json
 from verification.model_files import LABELS, Data, check_products, load_data, load_model
 from verification.network import comparison_json
@@ -30,7 +31,7 @@ __all__ = ["ModelRun", "compare_model", "run_model", "untraced_lines"]
 class ModelRun(NamedTuple):
     """How a model is to be run: options of the command. `accumulator` None: as the file names."""
 
-    accumulator: Accumulator | None
+    accumulator: Register | None
     overflow: Overflow
     out: Path | None
     labels: str | None
@@ -59,8 +60,12 @@ def run_model(file: Path, data: Path, how: ModelRun, *, as_json: bool) -> None:
     content: report.Json = {
         "schema": "accsim.run/1",
         "name": file.name,
-        "accumulator": how.accumulator and report.accumulator_json(how.accumulator),
-        "registers": {name: report.accumulator_json(own) for name, own in registers.items()},
+        **({"accumulator": None} if how.accumulator is None else how_json(how.accumulator)),
+        "registers": {
+            name: report.accumulator_json(own)
+            for name, own in registers.items()
+            if isinstance(own, Accumulator)
+        },
         "layers": sweeping.overflows_json(found),
         "products": products_json(network),
         "untraced": dict(network.untraced),
@@ -83,19 +88,23 @@ def _accuracy(found: NetworkRun, given: Data) -> float | None:
     return float(np.mean(classes(found.outputs) == given.labels))
 
 
-def _print_run(
-    content: report.Json, registers: Mapping[str, Accumulator], found: NetworkRun
-) -> None:
+def _print_run(content: report.Json, registers: Mapping[str, Register], found: NetworkRun) -> None:
     """What overflowed as a table, and a line for each output."""
     own = len(set(registers.values())) > 1
+    levels = any(found.levels.values())
     columns = ["layer", *(["register"] if own else []), "outputs", "overflowed", "steps"]
-    said = registers_of({"accumulator": one} for one in content["registers"].values())
+    columns += ["by level"] if levels else []
+    if "datapath" in content:
+        said = str(next(iter(registers.values())))
+    else:
+        said = registers_of({"accumulator": one} for one in content["registers"].values())
     made = tables.table(f"{content['name']}, {said}", *columns)
     for name, figures in content["layers"].items():
         cells = [str(registers[name])] if own else []
-        made.add_row(tables.named(name), *cells, *(str(value) for value in figures.values()))
+        made.add_row(tables.named(name), *cells, *tables.cells(figures))
     made.caption = (
         "outputs: sums; overflowed: in how many a step overflowed; steps: how many steps did"
+        + (", of each level from the inner" if levels else "")
     )
     console = output()
     show(console, made)

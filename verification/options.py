@@ -24,6 +24,7 @@ __all__ = [
     "AsJson",
     "Batch",
     "Bits",
+    "DatapathName",
     "ExternalData",
     "Inputs",
     "Labels",
@@ -70,6 +71,14 @@ Labels = Annotated[
     ),
 ]
 Bits = Annotated[int, typer.Option(help="Width of the register, 2 to 62.")]
+DatapathName = Annotated[
+    str | None,
+    typer.Option(
+        "--datapath",
+        metavar="NAME",
+        help="Instead of a register: one of accsim datapaths, or a .toml file.",
+    ),
+]
 Rule = Annotated[Overflow, typer.Option(help="What the register does on overflow.")]
 Unsigned = Annotated[bool, typer.Option("--unsigned", help="A register without negative values.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

@@ -1,4 +1,4 @@
-"""Which register each product of a model is put in: one for all, or those that the file names."""
+"""Which register or datapath layers are put in: one for all, or those that a model's file names."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
+from accsim.datapaths import load
 from accsim.errors import ModelFileError
-from accsim.network import Network
+from accsim.network import Network, Register
 from accsim.spec import Accumulator, Overflow
 from verification.options import only_of_models
 
-__all__ = ["BitsFrom", "OneWidth", "check_bits", "registers_for"]
+__all__ = ["BitsFrom", "OneWidth", "asked_register", "registers_for"]
 
 OneWidth = Annotated[int | None, typer.Option(help="Width of the register, 2 to 62.")]
 BitsFrom = Annotated[
@@ -21,25 +22,48 @@ BitsFrom = Annotated[
 ]
 
 
-def check_bits(bits: int | None, bits_from: str | None, *, unsigned: bool, model: bool) -> None:
-    """Refuse more than one word about the width, and none."""
+def asked_register(
+    bits: int | None,
+    datapath: str | None,
+    overflow: Overflow,
+    *,
+    unsigned: bool = False,
+    bits_from: str | None = None,
+    model: bool = False,
+    other: str = "",
+) -> Register | None:
+    """The register or datapath that these options ask for; None: those that the model names.
+
+    `other`: how the names of the options begin.
+
+    Raises: typer.BadParameter, typer.TyperException for more than one of them, or none;
+    DatapathFileError.
+    """
     if bits_from is not None and not model:
         only_of_models({"--bits-from": bits_from})
-    if bits is None and bits_from is None:
+    given = {f"--{other}bits": bits, "--bits-from": bits_from, f"--{other}datapath": datapath}
+    named = [option for option, value in given.items() if value is not None]
+    if not named:
         also = " Or '--bits-from annotations'." if model else ""
-        raise typer.TyperException(f"Missing option '--bits'.{also}")
-    if bits is not None and bits_from is not None:
-        raise typer.BadParameter("--bits-from takes the place of --bits: not both")
+        raise typer.TyperException(f"Missing option '--{other}bits' or '--{other}datapath'.{also}")
+    if len(named) > 1:
+        raise typer.BadParameter(f"{named[-1]} takes the place of {named[0]}: not both")
     if bits_from is not None and unsigned:
         raise typer.BadParameter(
             "--unsigned is of --bits: annotations tell which registers have a sign"
         )
+    if datapath is None:
+        return None if bits is None else Accumulator(bits, overflow, signed=not unsigned)
+    if overflow is not Overflow.WRAP or unsigned:
+        word = "--unsigned" if unsigned else f"--{other}overflow"
+        raise typer.BadParameter(f"{word} is of --{other}bits: levels of a datapath have their own")
+    return load(datapath)
 
 
 def registers_for(
-    network: Network, register: Accumulator | None, overflow: Overflow, *, to_run: bool
-) -> dict[str, Accumulator]:
-    """One register for all products, or those that the file names, with this overflow rule.
+    network: Network, register: Register | None, overflow: Overflow, *, to_run: bool
+) -> dict[str, Register]:
+    """One register or datapath for all products, or what the file names, with this overflow rule.
 
     Of a product of activations of unknown length no register can be proved, and none is asked for
     but `to_run` it.

@@ -20,7 +20,7 @@ from accsim.files import atomically
 from accsim.layer import IntLayer, unheld_start
 from accsim.padding import exact_extremes
 from accsim.plan import Plan
-from accsim.simulate import Run
+from accsim.simulate import LevelRun, Run
 from accsim.spec import Accumulator, bits_to_hold
 from verification.compare import Difference
 from verification.datapaths import datapath_remarks, register_of
@@ -229,7 +229,10 @@ def difference_json(difference: Difference) -> Json:
 
 
 def run_json(runs: Mapping[str, Run]) -> Json:
-    """The same by layer name; `data_bits` is the least register for these inputs."""
+    """The same by layer name; `data_bits` is the least register for these inputs.
+
+    Of a datapath `level_bits` is the least of each level, `level_steps` the overflows of each.
+    """
     return {name: _figures(run) for name, run in runs.items()}
 
 
@@ -246,8 +249,11 @@ def plan_json(plans: Mapping[str, Plan]) -> Json:
 
 
 def _figures(run: Run) -> Json:
-    low = int(run.peak_low.min()) if run.peak_low is not None and run.output.size else 0
-    high = int(run.peak_high.max()) if run.peak_high is not None and run.output.size else 0
+    low, high = _peaks(run)
+    levels = {
+        "level_steps": [int(level.overflow_count.sum()) for level in run.levels],
+        "level_bits": [bits_to_hold(*_peaks(level)) for level in run.levels],
+    }
     return {
         "outputs": run.output.size,
         "overflowed_outputs": int(np.count_nonzero(run.overflow_count)),
@@ -255,7 +261,18 @@ def _figures(run: Run) -> Json:
         "peak_low": low,
         "peak_high": high,
         "data_bits": bits_to_hold(low, high),
+        **(levels if run.levels else {}),
     }
+
+
+def _peaks(run: Run | LevelRun) -> tuple[int, int]:
+    """The lowest and highest exact running sum of all outputs."""
+    low, high = run.peak_low, run.peak_high
+    some = run.overflow_count.size > 0
+    return (
+        int(low.min()) if some and low is not None else 0,
+        int(high.max()) if some and high is not None else 0,
+    )
 
 
 def versions(*packages: str) -> dict[str, str]:

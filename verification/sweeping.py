@@ -87,12 +87,16 @@ def _share(hits: Array) -> float:
 
 
 def overflows_json(run: NetworkRun) -> Json:
-    """By product: how many sums there were, in how many a step overflowed, and how many steps."""
+    """By product: how many sums there were, in how many a step overflowed, and how many steps.
+
+    Through a datapath also how many steps of each level.
+    """
     return {
         name: {
             "outputs": sums,
             "overflowed_outputs": run.overflowed[name],
             "overflow_steps": run.overflows[name],
+            **({"level_steps": list(run.levels[name])} if run.levels[name] else {}),
         }
         for name, sums in run.sums.items()
     }

@@ -27,6 +27,7 @@ from verification.words import (
 )
 
 __all__ = [
+    "cells",
     "comparison_table",
     "lowerings_table",
     "named",
@@ -219,7 +220,18 @@ def witness_table(title: str, witness: Witness) -> Table:
 
 def run_table(title: str, runs: Mapping[str, Run]) -> Table:
     """One row per layer: how many outputs overflowed, and the widths these data needed."""
-    made = table(title, "layer", "outputs", "overflowed", "steps", "lowest", "highest", "data need")
+    columns = ["outputs", "overflowed", "steps", "lowest", "highest", "data need"]
+    if any(run.levels for run in runs.values()):
+        columns += ["by level: steps", "need"]
+    made = table(title, "layer", *columns)
     for name, figures in run_json(runs).items():
-        made.add_row(named(name), *(str(value) for value in figures.values()))
+        made.add_row(named(name), *cells(figures))
     return made
+
+
+def cells(figures: Json) -> list[str]:
+    """Figures as cells of a row; those of several levels side by side, inner to outer."""
+    return [
+        ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for value in figures.values()
+    ]

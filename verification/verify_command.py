@@ -39,7 +39,7 @@ from verification.options import (
 from verification.page import write_page
 from verification.progress import showing
 from verification.reading import witnesses_of
-from verification.registers import BitsFrom, OneWidth, check_bits, registers_for
+from verification.registers import BitsFrom, OneWidth, asked_register, registers_for
 from verification.sums import Ends, sums_of
 from verification.witness_file import file_names, is_witness, save_witness
 
@@ -80,9 +80,10 @@ def verify(
 ) -> None:
     """Prove for every layer that no input overflows the register, or show one that does."""
     model = is_model(layers)
-    check_bits(bits, bits_from, unsigned=unsigned, model=model)
     _check_together(zero_point, lowering, preload, unsigned, inputs, html)
-    register = None if bits is None else Accumulator(bits, overflow, signed=not unsigned)
+    register = asked_register(
+        bits, None, overflow, unsigned=unsigned, bits_from=bits_from, model=model
+    )
     if html is not None:
         check_new(html, "--html", {layers, *layers.glob("*"), inputs or layers}, external_data)
     if model:
@@ -92,11 +93,12 @@ def verify(
                 " registers start"
             )
         network = load_model(layers, external_data)
-        registers = registers_for(network, register, overflow, to_run=False)
+        chosen = registers_for(network, register, overflow, to_run=False)
+        registers = {name: own for name, own in chosen.items() if isinstance(own, Accumulator)}
         content = _of_model(layers.name, network, registers, inputs, quiet=as_json)
     else:
         only_of_models({"--external-data": external_data})
-        assert register is not None  # or bits would be missing
+        assert isinstance(register, Accumulator)  # or bits would be missing
         content = _of_layers(layers, register, inputs, zero_point, lowering, preload, quiet=as_json)
     if witnesses is not None:
         _write_witnesses(witnesses, content["layers"], external_data)

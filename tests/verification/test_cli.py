@@ -190,7 +190,7 @@ WRONG = {
     "bits of 63": (["verify", "net", "--bits", 63], "Accumulator bits must be an integer from 2 to 62, not 63"),
     "no examples": (["search", "net", "--bits", 8, "--examples", 0], "a: examples must be an integer from 1 to 1000000000, not 0"),
     "bits a word": (["verify", "net", "--bits", "eight"], "Invalid value for '--bits': Input should be a valid integer"),
-    "no bits": (["verify", "net"], "Missing option '--bits'."),
+    "no bits": (["verify", "net"], "Missing option '--bits' or '--datapath'."),
     "overflow word": (
         ["verify", "net", "--bits", 8, "--overflow", "clip"],
         "Invalid value for '--overflow': 'clip' is not one of 'wrap', 'saturate'.",

@@ -504,7 +504,7 @@ def test_help_fits_one_screen(command):
 WRONG_USE = {
     "no file": (["verify", "none.onnx", "--bits", 8], "none.onnx cannot be read: No such file or directory"),
     "no model": (["verify", "junk.onnx", "--bits", 8], "junk.onnx is not an ONNX model"),
-    "no bits": (["verify", "m.onnx"], "Missing option '--bits'. Or '--bits-from annotations'."),
+    "no bits": (["verify", "m.onnx"], "Missing option '--bits' or '--datapath'. Or '--bits-from annotations'."),
     "both bits": (
         ["verify", "m.onnx", "--bits", 8, "--bits-from", "annotations"],
         "Invalid value: --bits-from takes the place of --bits: not both",

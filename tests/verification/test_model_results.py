@@ -138,7 +138,7 @@ def test_run_takes_the_registers_of_the_file(command, folder):
     for name, array in np.load("o.npz").items():
         np.testing.assert_array_equal(array, expected[name])
     for more, text in (
-        ((), "Missing option '--bits'. Or '--bits-from annotations'."),
+        ((), "Missing option '--bits' or '--datapath'. Or '--bits-from annotations'."),
         (("--bits", 8, "--bits-from", "annotations"), "Invalid value: --bits-from takes the place of --bits: not both"),
         (("--bits-from", "annotations"), "node 'layer' has no annotation of its register: accsim minimize writes them"),
         (("--bits-from", "foo"), "Invalid value for '--bits-from': 'foo' is not one of 'annotations'."),

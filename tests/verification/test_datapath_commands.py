@@ -1,0 +1,236 @@
+"""Datapaths on the command line: the list, the tree, the picture, and layers run through one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from accsim import IntLayer, datapaths, signed, simulate, unsigned
+from accsim.datapaths.description import FOLDER
+from verification.datapath_words import levels_short
+
+MODEL = Path(__file__).parents[1] / "data" / "models" / "mlp_a2qp_p12_w4a4"
+RNG = np.random.default_rng(6)
+LAYER = IntLayer(RNG.integers(-128, 128, (3, 40)), weight_spec=signed(8), input_spec=unsigned(8))
+X = RNG.integers(0, 256, (5, 40))
+MINE = """
+name = "mine"
+title = "Mine: $5 a lane"
+source = "my notes"
+order = [1, 0]
+bias = "last"
+[[levels]]
+what = "lane of $5"
+bits = 16
+overflow = "wrap"
+signed = false
+terms = 1
+[[levels]]
+bits = 20
+overflow = "saturate"
+rail = "sum"
+[[levels]]
+bits = 12
+overflow = "wrap"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A layer, its inputs, and a datapath of one's own, in the working folder."""
+    LAYER.save(tmp_path / "l.npz")
+    np.save(tmp_path / "x.npy", X)
+    (tmp_path / "mine.toml").write_text(MINE)
+    (tmp_path / "many.toml").write_text(MINE + '[[levels]]\nbits = 12\noverflow = "wrap"\n' * 14)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_list(command):
+    """A row for each named datapath: its levels in short, its operands, how it was checked."""
+    code, out, _ = command("datapaths")
+    lines = [line.split() for line in out.splitlines()]
+    assert code == 0
+    for name in datapaths.names():
+        one = datapaths.describe(name)
+        row = next(line for line in lines if line[:1] == [name])
+        assert row[-1] == one.check
+        assert " ".join(row).startswith(f"{name} {levels_short(one.datapath)} ")
+    told = json.loads(command("datapaths", "--json")[1])
+    assert list(told["datapaths"]) == datapaths.names()
+    assert told["datapaths"]["x86-avx2-u8s8"]["levels"][0] == {
+        "bits": 16,
+        "overflow": "saturate",
+        "signed": True,
+        "terms": 2,
+        "rail": "sum",
+        "what": "vpmaddubsw: a pair",
+        "safe_products": 1,
+    }
+
+
+def test_the_tree(command, folder):
+    """From the output down to the products; what is said of it; as JSON; a file of one's own."""
+    code, out, _ = command("datapaths", "show", "fbgemm-acc16")
+    assert code == 0
+    assert out.splitlines()[:6] == [
+        "fbgemm-acc16: FBGEMM acc16: saturating 16-bit lanes, spilled every 256 products",
+        "output",
+        "└── 32-bit wrap register, at each of all sums that are left, the bias last (vpmovsxwd,"
+        " vpaddd: every KCB = 256); 16,777,216 products are safe",
+        "    └── 16-bit saturate register, at each of 128 sums (vpaddsw); 2 products are safe",
+        "        └── 16-bit saturate register, once for 2 products (vpmaddubsw: a pair); 1 product"
+        " is safe",
+        "            └── products of UINT8 x INT8, in index order",
+    ]
+    assert "\nchecked: source, read, kernel and reference" in out
+    assert "\nsource: pytorch/FBGEMM" in out
+    _, out, _ = command("datapaths", "show", "mine.toml")
+    assert out.splitlines() == [
+        "mine: Mine: $5 a lane",
+        "output",
+        "└── 12-bit wrap register, on reading",
+        "    └── 20-bit saturate register, once for all sums that are left, the bias last",
+        "        └── unsigned 16-bit wrap register, at each of 1 product (lane of $5)",
+        "            └── products of any x any, of each 2 in the order 1, 0",
+        "",
+        "source: my notes",
+        "checked: none",
+    ]
+    told = json.loads(command("datapaths", "show", "mine.toml", "--json")[1])
+    assert (told["schema"], told["order"], told["inputs"]) == ("accsim.datapath/1", [1, 0], None)
+    assert [level["terms"] for level in told["levels"]] == [1, None, None]
+
+
+@pytest.mark.parametrize("name", ["ggml-i2s-avx2", "mine.toml", "nvdla-int8"])
+def test_the_picture(name, command, folder):
+    """A picture, whatever letters are in it."""
+    assert command("datapaths", "show", name, "--plot", "tree.png")[0] == 0
+    assert (folder / "tree.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_a_picture_says():
+    """Widths, rules, group sizes, where the bias enters, the order."""
+    from verification.datapath_plot import _drawn
+
+    texts = {text.get_text() for text in _drawn(datapaths.describe("ggml-i2s-avx2")).axes[0].texts}
+    assert {"16 bits", "32 bits", "saturate", "wrap", "2", "128", "all", "bias first"} < texts
+    assert "products of each 4096 in the order 0, 1, 32, 33, 64, 65, 96, 97, ..." in texts
+    assert "products of\nINT8\nx [0, 2]" in texts
+
+
+@pytest.mark.parametrize("name", ["x86-avx2-u8s8", "fbgemm-acc16", FOLDER / "x86-vnni-u8s8.toml"])
+def test_run(command, folder, name):
+    """Outputs and counts of each level are the simulator's."""
+    run = simulate(LAYER, X, datapaths.load(name))
+    code, out, _ = command("run", "l.npz", "x.npy", "--datapath", name, "--out", "y.npz", "--json")
+    told = json.loads(out)
+    assert (code, "accumulator" in told) == (0, False)
+    assert told["datapath"]["name"] == datapaths.load(name).name
+    steps = [int(level.overflow_count.sum()) for level in run.levels]
+    assert told["layers"]["l"]["level_steps"] == steps
+    assert told["layers"]["l"]["overflow_steps"] == sum(steps)
+    assert np.load("y.npz")["l"].tolist() == run.output.tolist()
+    for level, bits in zip(run.levels, told["layers"]["l"]["level_bits"], strict=True):
+        low, high = level.peak_low.min(), level.peak_high.max()
+        assert -(2 ** (bits - 1)) <= low
+        assert high < 2 ** (bits - 1)
+        assert low < -(2 ** (bits - 2)) or high >= 2 ** (bits - 2)
+    _, out, _ = command("run", "l.npz", "x.npy", "--datapath", name)
+    row = next(line for line in out.splitlines() if line.split()[:1] == ["l"])
+    assert ", ".join(map(str, steps)) in row
+    assert "by level: steps" in out
+
+
+EIGHT = """
+name = "eight"
+title = "Pairs of eight bits"
+source = "made for this test"
+[[levels]]
+bits = 8
+overflow = "saturate"
+terms = 2
+rail = "sum"
+[[levels]]
+bits = 11
+overflow = "wrap"
+"""
+
+
+def test_run_of_a_model(command, folder):
+    """Every product through the datapath; the levels of each are counted."""
+    pytest.importorskip("onnx", reason="model files need onnx: pip install 'accsim[onnx]'")
+    (folder / "eight.toml").write_text(EIGHT)
+    words = ("run", f"{MODEL}.qcdq.onnx", f"{MODEL}.npz", "--datapath", "eight.toml")
+    told = json.loads(command(*words, "--json")[1])
+    from accsim.onnx import load
+
+    x = np.load(f"{MODEL}.npz")["x"]
+    run = load(f"{MODEL}.qcdq.onnx").run(x, datapaths.load("eight.toml"))
+    assert {
+        name: tuple(found["level_steps"]) for name, found in told["layers"].items()
+    } == run.levels
+    assert min(steps[0] for steps in run.levels.values()) > 0
+    assert told["registers"] == {}
+    assert told["datapath"]["levels"][1]["bits"] == 11
+    _, out, _ = command(*words)
+    assert out.startswith("mlp_a2qp_p12_w4a4.qcdq.onnx, eight\n")
+    row = next(line for line in out.splitlines() if line.strip().startswith("/fcs.0/Gemm"))
+    assert row.rstrip().endswith(", ".join(map(str, run.levels["/fcs.0/Gemm"])))
+
+
+def test_run_of_a_register_is_as_it_was(command, folder):
+    """No word of levels."""
+    told = json.loads(command("run", "l.npz", "x.npy", "--bits", 16, "--json")[1])
+    assert "datapath" not in told
+    assert "level_steps" not in told["layers"]["l"]
+    assert "level" not in command("run", "l.npz", "x.npy", "--bits", 16)[1]
+
+
+WRONG = {
+    "unknown name": (
+        ["datapaths", "show", "x86"],
+        "'x86' is no named datapath (accsim datapaths lists them) and no .toml file",
+    ),
+    "no file": (
+        ["datapaths", "show", "none.toml"],
+        "none.toml cannot be read: No such file or directory",
+    ),
+    "no picture": (
+        ["datapaths", "show", "mine.toml", "--plot", "tree.pdf"],
+        "Invalid value: --plot must be a .png file, not tree.pdf",
+    ),
+    "too many levels": (
+        ["datapaths", "show", "many.toml", "--plot", "tree.png"],
+        "Invalid value: --plot draws at most 16 levels",
+    ),
+    "both": (
+        ["run", "l.npz", "x.npy", "--bits", 8, "--datapath", "arm-sdot"],
+        "Invalid value: --datapath takes the place of --bits: not both",
+    ),
+    "unsigned": (
+        ["run", "l.npz", "x.npy", "--unsigned", "--datapath", "arm-sdot"],
+        "Invalid value: --unsigned is of --bits: levels of a datapath have their own",
+    ),
+    "overflow": (
+        ["run", "l.npz", "x.npy", "--overflow", "saturate", "--datapath", "arm-sdot"],
+        "Invalid value: --overflow is of --bits: levels of a datapath have their own",
+    ),
+    "plan": (
+        ["run", "l.npz", "x.npy", "--plan", "--datapath", "x86-avx2-u8s8"],
+        "Invalid value: --plan is of --bits: not of a datapath",
+    ),
+    "neither": (["run", "l.npz", "x.npy"], "Missing option '--bits' or '--datapath'."),
+    "operands": (
+        ["run", "l.npz", "x.npy", "--datapath", "arm-sdot"],
+        "l: arm-sdot takes inputs of INT8 [-128, 127], not UINT8 [0, 255]",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_use_is_one_line(kind, command, folder):
+    """Exit code 2, one line on standard error, nothing on standard output."""
+    words, text = WRONG[kind]
+    assert command(*words) == (2, "", f"accsim: {text}\n")
