@@ -15,11 +15,13 @@ import numpy as np
 
 from accsim._check import IntArray
 from accsim.arith import reduce
+from accsim.datapath import Datapath
 from accsim.extras import require
 from accsim.layer import IntLayer
 from accsim.network import Network
 from accsim.simulate import Run, simulate
 from accsim.spec import Accumulator
+from verification.datapaths import places_of, plain
 from verification.outputs import classes, differences
 from verification.properties import tap_products_at
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["Comparison", "Difference", "compare", "compare_layer"]
 
 
+How = Accumulator | Datapath
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One layer on the same codes in both registers, those of the first network.
@@ -36,6 +41,9 @@ class Difference:
     How many of its `outputs` differ, in which channels and samples (places along the first axis of
     its inputs), and the first step after which the registers of any of these hold different
     numbers: -1 if none ends otherwise.
+    Where one is a datapath, other registers hold other sums all the time; `first_step` is then the
+    first place at which either overflows, until when all sums are exact, and -1 too where the two
+    take the products in different orders.
     """
 
     outputs: int
@@ -58,16 +66,14 @@ class Comparison:
     changed: tuple[int, ...]
 
 
-def compare_layer(
-    layer: IntLayer, x: object, first: Accumulator, second: Accumulator
-) -> Difference:
-    """Run one layer on the codes x with two registers. Shapes, raises: as `simulate`."""
+def compare_layer(layer: IntLayer, x: object, first: How, second: How) -> Difference:
+    """Run one layer on the codes x with two registers or datapaths. Shapes, raises: `simulate`."""
     registers = (first, second)
     runs = [simulate(layer, x, register) for register in registers]
     return _difference(layer, np.asarray(x), registers, runs)
 
 
-def compare(model: nn.Module, x: Tensor, first: Accumulator, second: Accumulator) -> Comparison:
+def compare(model: nn.Module, x: Tensor, first: How, second: How) -> Comparison:
     """Run a quantized model on x with two registers, and tell where they differ.
 
     Layers are compared on the same codes, so that a difference is the layer's own; the outputs are
@@ -102,8 +108,8 @@ def compare(model: nn.Module, x: Tensor, first: Accumulator, second: Accumulator
 def compare_network(
     network: Network,
     inputs: Mapping[str, Any],
-    first: Accumulator,
-    second: Accumulator,
+    first: How,
+    second: How,
     *,
     batch: int | None = None,
     told: Callable[[int, int], object] = lambda *_: None,
@@ -133,7 +139,7 @@ def compare_network(
 
 
 def _difference(
-    layer: IntLayer, x: IntArray, registers: tuple[Accumulator, Accumulator], runs: list[Run]
+    layer: IntLayer, x: IntArray, registers: tuple[How, How], runs: list[Run]
 ) -> Difference:
     one, two = runs
     differs = one.output != two.output
@@ -150,24 +156,29 @@ def _difference(
 def _first_step(
     layer: IntLayer,
     x: IntArray,
-    registers: tuple[Accumulator, Accumulator],
+    registers: tuple[How, How],
     overflows: list[IntArray],
     at: tuple[IntArray, ...],
 ) -> int:
     """The first step after which two registers differ, of the outputs `at`; -1 without any.
 
-    Until one overflows both hold the exact sum. If it is one alone, they differ then. If both do
+    Of a datapath: the first place at which either overflows, -1 for different orders. Until one overflows both hold the exact sum. If it is one alone, they differ then. If both do
     at one step they may still agree, and are followed from there.
     """
-    first = np.stack([np.where(steps[at] < 0, layer.taps, steps[at]) for steps in overflows])
-    least = layer.taps
+    one, two = (plain(register) for register in registers)
+    orders = [places_of(register, layer.taps) for register in (one, two)]
+    never = max(map(len, orders)) + 1
+    first = np.stack([np.where(steps[at] < 0, never, steps[at]) for steps in overflows])
+    if isinstance(one, Datapath) or isinstance(two, Datapath):
+        return int(first.min()) if at[0].size and orders[0] == orders[1] else -1
+    least = never
     for k in np.argsort(first.min(axis=0), kind="stable").tolist():
         step = int(first[:, k].min())
         if step >= least:
             break
         if first[0, k] == first[1, k]:
             place = tuple(int(axis[k]) for axis in at)
-            step = _follow(*tap_products_at(layer, x, place), registers)
+            step = _follow(*tap_products_at(layer, x, place), (one, two))
         least = min(least, step)
     return least if at[0].size else -1
 

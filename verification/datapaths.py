@@ -9,7 +9,7 @@ from accsim.layer import IntLayer, check_start
 from accsim.spec import Accumulator
 from accsim.tree import check_tree
 
-__all__ = ["check_takes", "datapath_remarks", "plain", "register_of"]
+__all__ = ["check_takes", "datapath_remarks", "places_of", "plain", "register_of"]
 
 
 def plain(accumulator: Accumulator | Datapath) -> Accumulator | Datapath:
@@ -29,6 +29,14 @@ def check_takes(layer: IntLayer, accumulator: Accumulator | Datapath) -> None:
         check_tree(layer, accumulator)
     else:
         check_start(layer, accumulator)
+
+
+def places_of(accumulator: Accumulator | Datapath, taps: int) -> list[int]:
+    """The taps in the order in which they are added; -1 where a product of 0 stands in."""
+    if isinstance(accumulator, Accumulator):
+        return list(range(taps))
+    places: list[int] = accumulator.places(taps).tolist()
+    return places
 
 
 def datapath_remarks(datapath: Datapath) -> list[str]:

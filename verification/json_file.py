@@ -11,7 +11,7 @@ from accsim.datapath import Datapath
 from accsim.errors import AccsimError
 from accsim.spec import Accumulator, IntSpec
 
-__all__ = ["accumulator_json", "datapath_json", "datapath_of", "how_json", "read_json"]
+__all__ = ["accumulator_json", "datapath_json", "datapath_of", "how_json", "one_json", "read_json"]
 
 MOST_BYTES = 2**28
 
@@ -74,8 +74,13 @@ def datapath_of(content: dict[str, Any]) -> Datapath:
     return Datapath(**{**content, **ranges, "levels": levels})
 
 
+def one_json(accumulator: Accumulator | Datapath) -> dict[str, Any]:
+    """A register, or a datapath, as plain values."""
+    whole = isinstance(accumulator, Datapath)
+    return datapath_json(accumulator) if whole else accumulator_json(accumulator)
+
+
 def how_json(accumulator: Accumulator | Datapath) -> dict[str, Any]:
     """A register under "accumulator", or a datapath under "datapath"."""
-    if isinstance(accumulator, Datapath):
-        return {"datapath": datapath_json(accumulator)}
-    return {"accumulator": accumulator_json(accumulator)}
+    whole = isinstance(accumulator, Datapath)
+    return {"datapath" if whole else "accumulator": one_json(accumulator)}

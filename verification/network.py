@@ -9,17 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from accsim.datapath import Datapath
 from accsim.errors import ShapeError, SpecError
 from accsim.extras import require
 from accsim.spec import Accumulator, Overflow
 from verification.compare import Comparison, compare
 from verification.decide import Verdict, decide
+from verification.json_file import one_json
 from verification.products import product_json
 from verification.progress import Told
 from verification.reach import Reach, reach
 from verification.report import (
     Json,
-    accumulator_json,
     difference_json,
     ends_json,
     layers_json,
@@ -45,7 +46,7 @@ def network_report(
     registers: Mapping[str, Accumulator],
     *,
     widths: range,
-    compared: tuple[Accumulator, Accumulator],
+    compared: tuple[Accumulator | Datapath, Accumulator | Datapath],
     steps: int,
     seed: int,
     unbound: Sequence[str] = (),
@@ -119,13 +120,17 @@ def _reached_json(found: Reach, register: Accumulator) -> Json:
 
 
 def comparison_json(
-    found: Comparison, first: Accumulator, second: Accumulator, *, samples: int
+    found: Comparison,
+    first: Accumulator | Datapath,
+    second: Accumulator | Datapath,
+    *,
+    samples: int,
 ) -> Json:
     """What `compare` found, as plain values."""
     return {
         "first": str(first),
         "second": str(second),
-        "registers": [accumulator_json(first), accumulator_json(second)],
+        "registers": [one_json(first), one_json(second)],
         "samples": samples,
         "largest": found.largest,
         "changed": list(found.changed),

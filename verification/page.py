@@ -23,7 +23,10 @@ from verification.words import (
     percent,
     product_line,
     rails_line,
+    rails_word,
+    register_word,
     registers_of,
+    remarks_of,
     start_line,
 )
 
@@ -120,7 +123,28 @@ def _network(report: Json) -> Json:
         "more_witnesses": more,
         "comparison": report.get("comparison"),
         "lowerings": report.get("lowerings"),
+        "levels": [level for name, layer in layers.items() for level in _levels(name, layer)],
+        "remarks": remarks_of(layers),
     }
+
+
+def _levels(name: str, layer: Json) -> list[Json]:
+    """What is decided of each level of a layer's datapath; of a register nothing."""
+    if not layer.get("levels"):
+        return []
+    return [
+        {
+            **level,
+            "layer": name,
+            "number": i,
+            "register": register_word({"accumulator": register}),
+            "passes": rails_word(level["rails"]),
+            "fold": "any" if level["longest_fold"] is None else level["longest_fold"],
+        }
+        for i, (level, register) in enumerate(
+            zip(layer["levels"], layer["datapath"]["levels"], strict=True)
+        )
+    ]
 
 
 def _witnesses(layers: Json) -> tuple[list[tuple[str, Witness, str]], list[tuple[str, Witness]]]:

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from accsim.errors import ReportError, WitnessError
+from accsim.errors import AccsimError, ReportError, WitnessError
 from accsim.spec import Accumulator
 from verification.decide import Verdict
-from verification.json_file import read_json
+from verification.json_file import accumulator_json, datapath_of, read_json
 from verification.report import Json, digest, worst
 from verification.schema import NAME, REPORT
 from verification.witness import Witness
@@ -92,10 +92,42 @@ def _check_verdicts(report: Json) -> None:
             raise ReportError(f"must have a witness of layer {name!r} if refuted, and only then")
         started = (report.get("preloads") or {}).get(name)
         fits = layer["least_bits"] <= register["bits"]
-        if register["signed"] and started is None and fits != (layer["verdict"] == "proved"):
+        datapath = layer.get("datapath")
+        if datapath is not None:
+            _check_levels(name, layer)
+        elif register["signed"] and started is None and fits != (layer["verdict"] == "proved"):
             raise ReportError(f"must prove layer {name!r} if its least bits fit, and only then")
-        if witness and witness.get("accumulator") != register:
+        own = {"accumulator": register} if datapath is None else {"datapath": datapath}
+        if witness and not _is_of(witness, own) and not _is_of(witness, _alone(datapath)):
             raise ReportError(f"must have a witness of layer {name!r} in that layer's register")
+
+
+def _is_of(witness: Json, how: Json | None) -> bool:
+    """Whether it is a witness of this register or datapath."""
+    return how is not None and all(witness.get(key) == value for key, value in how.items())
+
+
+def _alone(datapath: Json | None) -> Json | None:
+    """The register that a datapath is, if it is no more than that: its witness is that one's."""
+    if datapath is None:
+        return None
+    try:
+        single = datapath_of(datapath).single
+    except AccsimError as error:
+        raise ReportError(f"must tell of datapaths: {error}") from None
+    return None if single is None else {"accumulator": accumulator_json(single)}
+
+
+def _check_levels(name: str, layer: Json) -> None:
+    """Raise unless the levels of a layer are those of its datapath, and bear out its verdict."""
+    levels, datapath = layer["levels"], layer["datapath"]
+    if layer.get("start"):  # of which nothing more is decided
+        return
+    if len(levels) != len(datapath["levels"]):
+        raise ReportError(f"must tell of every level of layer {name!r}, and of no more")
+    refuted = any(level["verdict"] == "refuted" for level in levels)
+    if refuted != (layer["verdict"] == "refuted"):
+        raise ReportError(f"must refute layer {name!r} if a level of it is, and only then")
 
 
 def witnesses_of(layers: Json) -> dict[str, Witness]:

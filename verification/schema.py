@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from accsim.spec import MAX_BITS
+from accsim.datapath import MAX_ORDER
+from accsim.spec import MAX_BITS, MAX_TERMS
 
 __all__ = ["NAME", "REPORT"]
 
@@ -50,6 +51,41 @@ _SIZE = {"type": "number", "minimum": 0, "maximum": 1e300}
 _VERDICT = {"enum": ["proved", "refuted", "undecided"]}
 _RULE = {"enum": ["wrap", "saturate"]}
 _REGISTER = _record({"bits": _integer(2, MAX_BITS), "overflow": _RULE, "signed": _FLAG})
+_RAIL = {"enum": [True, False, None]}
+_BETWEEN = _or_null(_TEXT)
+_DATAPATH = _record(
+    {
+        "levels": _list(
+            _record(
+                {
+                    "bits": _integer(2, MAX_BITS),
+                    "overflow": _RULE,
+                    "signed": _FLAG,
+                    "terms": _or_null(_integer(1, MAX_TERMS)),
+                    "rail": {"enum": ["step", "sum"]},
+                }
+            ),
+            1,
+        ),
+        "order": _or_null(_list(_integer(0, MAX_ORDER), 1)),
+        "bias": {"enum": ["first", "last"]},
+        "inputs": _BETWEEN,
+        "weights": _BETWEEN,
+        "name": {"type": "string"},
+        "source": {"type": "string"},
+    }
+)
+_LEVEL = _record(
+    {
+        "verdict": _VERDICT,
+        "rails": {"type": "array", "items": _RAIL, "minItems": 2, "maxItems": 2},
+        "least_bits": _BITS,
+        "channel_bits": _list(_BITS, 1),
+        "longest_fold": _or_null(_COUNT),
+        "unsafe_channels": _list(_COUNT),
+        "undecided_channels": _list(_COUNT),
+    }
+)
 _ENDS = {"low": _SUM, "high": _SUM, "bits": _BITS, "of_rail": _SIZE}
 
 _LAYER = _record(
@@ -69,7 +105,12 @@ _LAYER = _record(
         "wrap_exact": _FLAG,
         "witness": _or_null({"type": "object"}),  # replayed, which says more than a schema
     },
-    {"start": _record({"channel": _COUNT, "value": _SUM})},  # a bias beyond the register
+    {
+        "start": _record({"channel": _COUNT, "value": _SUM}),  # a bias beyond the register
+        "datapath": _DATAPATH,  # then "accumulator" is its summing register
+        "levels": _list(_LEVEL),  # none where it cannot even start
+        "remarks": _list(_REASON),
+    },
 )
 _DATA = _record(
     {
@@ -116,7 +157,7 @@ _DIFFERENCE = _record(
 _COMPARISON = _record(
     {
         **dict.fromkeys(("first", "second"), _TEXT),
-        "registers": _list(_REGISTER, 2),
+        "registers": _list({"anyOf": [_REGISTER, _DATAPATH]}, 2),
         "samples": _COUNT,
         "largest": _SIZE,
         "changed": _list(_COUNT),
@@ -135,6 +176,7 @@ REPORT = _record(
     },
     {
         "accumulator": _REGISTER,
+        "datapath": _DATAPATH,
         "inputs": _or_null(_TEXT),
         "reached": _by_name(_REACHED),
         "zero_point": _or_null(_SUM),

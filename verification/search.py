@@ -16,11 +16,13 @@ from hypothesis import target
 
 from accsim._check import IntArray, integer, integer_array
 from accsim.arith import fold
+from accsim.datapath import Datapath
 from accsim.errors import AccsimError, DtypeError, ShapeError, SimulatorError, SpecError
-from accsim.layer import IntLayer, check_start
-from accsim.simulate import simulate
+from accsim.layer import IntLayer
+from accsim.simulate import LevelRun, Run, simulate
 from accsim.spec import Accumulator, between
 from verification import strategies
+from verification.datapaths import check_takes, places_of
 from verification.hunting import hunt, smallest
 from verification.operands import Operands, edits, operands
 from verification.properties import tap_inputs
@@ -43,15 +45,15 @@ class Sample:
 
 
 def search(
-    layer: IntLayer, accumulator: Accumulator, *, examples: int = 2000, seed: int = 0
+    layer: IntLayer, accumulator: Accumulator | Datapath, *, examples: int = 2000, seed: int = 0
 ) -> Witness | None:
     """Look for a legal input that overflows the register, by simulating at most `examples` of them.
 
-    None means that these inputs do not overflow, never that none does: `decide` proves. Half of
-    the inputs are worst by the signs of the weights; the others are near those, worst up to a step,
-    of ends of the range, or arbitrary, and Hypothesis climbs from whichever comes nearest to a
-    rail. The same seed and `examples` give the same answer. In the witness no input can move
-    towards 0 alone.
+    Or any level of a datapath. None means that these inputs do not overflow, never that none does:
+    `decide` proves. Half of the inputs are worst by the signs of the weights; the others are near
+    those, worst up to a step, of ends of the range, or arbitrary, and Hypothesis climbs from
+    whichever comes nearest to a rail. The same seed and `examples` give the same answer. In the
+    witness no input can move towards 0 alone.
 
     Raises: RangeError for a bias outside the register; SpecError for `examples` or `seed`.
 
@@ -67,14 +69,14 @@ def search(
 
 def sample(
     layer: IntLayer,
-    accumulator: Accumulator,
+    accumulator: Accumulator | Datapath,
     *,
     examples: int = 2000,
     seed: int = 0,
     told: Callable[[int], None] | None = None,
 ) -> Sample:
     """What `search` does, with the number of inputs tried; `told` is given it as it grows."""
-    check_start(layer, accumulator)
+    check_takes(layer, accumulator)
     hunted = hunt(
         strategies.attacks(layer),
         lambda x: overflows(layer, x, accumulator),
@@ -86,17 +88,26 @@ def sample(
     return Sample(witness, hunted.examples)
 
 
-def overflows(layer: IntLayer, x: IntArray, accumulator: Accumulator) -> bool:
+def overflows(layer: IntLayer, x: IntArray, accumulator: Accumulator | Datapath) -> bool:
     """Whether any step of any output overflows; tells Hypothesis how near the sums come."""
     run = simulate(layer, x, accumulator)
-    assert run.peak_low is not None  # simulated with peaks
-    assert run.peak_high is not None
-    target(float(int(run.peak_high.max()) - accumulator.max), label="above the register")
-    target(float(accumulator.min - int(run.peak_low.min())), label="below the register")
+    if isinstance(accumulator, Accumulator):
+        _aim(run, accumulator, "the register")
+    else:
+        for i, (level, register) in enumerate(zip(run.levels, accumulator.levels, strict=True)):
+            _aim(level, register, f"level {i}")
     return bool(run.overflow_count.any())
 
 
-def settled_witness(layer: IntLayer, x: IntArray, accumulator: Accumulator) -> Witness:
+def _aim(run: Run | LevelRun, register: Accumulator, name: str) -> None:
+    """Tell Hypothesis how far exact sums are beyond both rails."""
+    assert run.peak_low is not None  # simulated with peaks
+    assert run.peak_high is not None
+    target(float(int(run.peak_high.max()) - register.max), label=f"above {name}")
+    target(float(register.min - int(run.peak_low.min())), label=f"below {name}")
+
+
+def settled_witness(layer: IntLayer, x: IntArray, accumulator: Accumulator | Datapath) -> Witness:
     """Of an input that overflows: the first output that does, its inputs as near 0 as they go."""
     counts = simulate(layer, x, accumulator).overflow_count
     place = tuple(int(i) for i in np.argwhere(counts)[0])
@@ -115,19 +126,21 @@ def settled_witness(layer: IntLayer, x: IntArray, accumulator: Accumulator) -> W
 
 
 def _settled(
-    alone: IntLayer, x: list[int], rests: list[int], accumulator: Accumulator
+    alone: IntLayer, x: list[int], rests: list[int], accumulator: Accumulator | Datapath
 ) -> list[int]:
     """Inputs of which none can move towards `rests`, the others staying, and still overflow.
 
     A running sum is linear in one input, so those of its values that do not overflow are one
     interval: where that holds the resting value, whatever lies between its end and x[k] overflows.
+    So it is with a datapath, the first overflow of which finds exact sums.
     """
 
     def still(k: int, value: int) -> bool:
         return bool(simulate(alone, [*x[:k], value, *x[k + 1 :]], accumulator).overflow_count[0])
 
     step = int(simulate(alone, x, accumulator).first_overflow[0])
-    x = x[: step + 1] + rests[step + 1 :]
+    until = set(places_of(accumulator, alone.taps)[: step + 1])
+    x = [value if k in until else rests[k] for k, value in enumerate(x)]
     before: list[int] = []
     while before != x:  # an input that moved may let another one move
         before = list(x)

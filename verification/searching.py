@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
+from accsim.datapath import Datapath
 from accsim.errors import AccsimError
 from accsim.layer import IntLayer
 from accsim.spec import Accumulator
@@ -21,7 +22,7 @@ __all__ = ["sample_json", "sample_layers", "sample_table", "summary"]
 
 def sample_layers(
     layers: Mapping[str, IntLayer],
-    accumulator: Accumulator,
+    accumulator: Accumulator | Datapath,
     *,
     examples: int,
     seed: int,

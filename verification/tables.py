@@ -22,13 +22,17 @@ from verification.words import (
     printable,
     product_line,
     rails_line,
+    rails_word,
+    register_word,
     registers_of,
+    remarks_of,
     start_line,
 )
 
 __all__ = [
     "cells",
     "comparison_table",
+    "levels_table",
     "lowerings_table",
     "named",
     "print_lines",
@@ -69,7 +73,9 @@ def print_report(console: Console, report: Json) -> None:
     witnesses = witnesses_of(layers)
     registers = registers_of([*layers.values(), *products])
     show(console, verdict_table(f"{name}, {registers}{how_lowered(report)}", layers, products))
-    lines = []
+    if any(layer.get("levels") for layer in layers.values()):
+        show(console, levels_table(f"{name}: each level", layers))
+    lines = remarks_of(layers)
     for layer, starts in (report.get("preloads") or {}).items():
         start = "no start" if starts is None else f"started from {min(starts)} to {max(starts)}"
         lines.append(f"{layer}: {start}")
@@ -112,7 +118,7 @@ def verdict_table(title: str, layers: Json, products: Iterable[Json] = ()) -> Ta
     register, each layer's own is told instead.
     """
     parts = [*layers.values(), *products]
-    own = len({str(part["accumulator"]) for part in parts if part["accumulator"]}) > 1
+    own = len({register_word(part) for part in parts if part["accumulator"]}) > 1
     columns = ("types", "A2Q", "least", "register" if own else "preload", "run", "verdict")
     made = table(title, "layer", "taps", "input", "weight", *columns)
     place = "" if own else " preload: from the best start;"
@@ -128,6 +134,24 @@ def verdict_table(title: str, layers: Json, products: Iterable[Json] = ()) -> Ta
         shown = ("" if cell is None else escape(str(cell)) for cell in cells)
         verdict = layer["verdict"]
         made.add_row(named(name), *shown, f"[{_STYLE[verdict]}]{verdict}[/]")
+    return made
+
+
+def levels_table(title: str, layers: Json) -> Table:
+    """One row per level of each layer: its register, which rails it can pass, what it needs.
+
+    "fold": how many items it may sum, in groups that start empty, and never overflow.
+    """
+    columns = ("level", "register", "passes", "least", "fold", "verdict")
+    made = table(title, "layer", *columns)
+    made.caption = "passes: the ends of the register that some total can pass"
+    for name, layer in layers.items():
+        registers = layer["datapath"]["levels"] if layer.get("levels") else []
+        for i, (level, register) in enumerate(zip(layer.get("levels", []), registers, strict=True)):
+            fold = "any" if level["longest_fold"] is None else str(level["longest_fold"])
+            cells = (str(i), _width({"accumulator": register}), rails_word(level["rails"]))
+            verdict = f"[{_STYLE[level['verdict']]}]{level['verdict']}[/]"
+            made.add_row(named(name), *cells, str(level["least_bits"]), fold, verdict)
     return made
 
 

@@ -17,7 +17,10 @@ __all__ = [
     "printable",
     "product_line",
     "rails_line",
+    "rails_word",
+    "register_word",
     "registers_of",
+    "remarks_of",
     "start_line",
     "where_of",
 ]
@@ -27,13 +30,14 @@ Json = dict[str, Any]
 
 def registers_of(parts: Iterable[Json]) -> str:
     """The register of all layers and products, in words."""
-    found = {_register(part) for part in parts if part["accumulator"]}
+    found = {register_word(part) for part in parts if part["accumulator"]}
     if not found:
         return "no register"
     return found.pop() if len(found) == 1 else "each layer in its own register"
 
 
-def _register(part: Json) -> str:
+def register_word(part: Json) -> str:
+    """The register or the datapath of a layer or a product."""
     if "datapath" in part:
         return str(datapath_of(part["datapath"]))
     return str(Accumulator(**part["accumulator"]))
@@ -65,6 +69,19 @@ def rails_line(reached: Json) -> str:
             left = max(0, floor(100 * (1 - shares[layer])))
             said.append(f"{who} {there if left == 0 else f'never came within {left} % of a rail'}")
     return "; ".join(said)
+
+
+def rails_word(rails: list[bool | None]) -> str:
+    """Which ends of a register can be passed: "low", "high", "both", "none"; "?" if not known."""
+    ends = [end for end, passed in zip(("low", "high"), rails, strict=True) if passed]
+    if None in rails:
+        return f"{ends[0]}, ?" if ends else "?"
+    return "both" if len(ends) == 2 else "".join(ends) or "none"
+
+
+def remarks_of(layers: Json) -> list[str]:
+    """What is to be said of the layers' datapaths, each once."""
+    return list(dict.fromkeys(said for one in layers.values() for said in one.get("remarks", [])))
 
 
 def how_lowered(report: Json) -> str:
