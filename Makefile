@@ -5,13 +5,16 @@ READY := $(VENV)/ready
 DEMO := accsim-demo
 COVERED := $(CURDIR)/.coverage-cache
 
-.PHONY: demo test check coverage mutation bench exactness accuracy guarantee published-bounds search-power model-files model-speed clean
+.PHONY: demo test check coverage mutation bench exactness accuracy guarantee published-bounds search-power model-files model-speed silicon clean
 
 demo: $(READY)  ## train digits to fit a narrow register, prove it, simulate it
 	$(BIN)/accsim demo --out $(DEMO)
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+silicon: $(READY)  ## accsim beside this processor, PyTorch, an emulated ARM, FPGA compilers' types; what is not there is named
+	$(BIN)/python -m pytest tests/silicon
 
 check: $(READY)  ## lint, format, strict types
 	$(BIN)/ruff check .
