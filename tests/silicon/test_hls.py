@@ -48,8 +48,8 @@ def test_types(record_property, tmp_path, name, datapath):
     oracle = f"hls {name}"
     folder = headers(record_property, oracle)
     made = tmp_path / "hls.so"
-    flags = ("-O2", "-std=c++14", "-shared", "-fPIC", "-w")
-    subprocess.run(["g++", *flags, f"-I{folder}", silicon.FOLDER / "hls.cpp", "-o", made], check=True)
+    command = ["g++", "-O2", "-std=c++14", "-shared", "-fPIC", "-w", f"-I{folder}"]
+    subprocess.run([*command, silicon.FOLDER / "hls.cpp", "-o", made], check=True)
     inputs, weight, bias = operands(ROWS, CHANNELS, 13)
     real = silicon.call(getattr(ctypes.CDLL(made), name), inputs, weight, bias, CHANNELS)
     silicon.agree(record_property, oracle, datapath, real, weight, inputs, bias=bias)

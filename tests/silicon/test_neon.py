@@ -15,7 +15,7 @@ import silicon
 ROWS = CHANNELS = 1024
 FLAGS = ("-O2", "-march=armv8.2-a+dotprod+i8mm", "-ffreestanding", "-nostdlib", "-static")
 WHICH = ("mull_mlal", "mlal_chain", "sdot", "udot", "smmla", "qadd_chain")
-ARITHMETIC = ("smull", "smlal", "umull", "umlal", "sadal", "saddw", "sdot", "udot", "smmla", "sqadd", "add\t")
+ARITHMETIC = ("smull", "smlal", "sadal", "saddw", "sdot", "udot", "smmla", "sqadd")
 
 
 @pytest.fixture
@@ -72,7 +72,9 @@ def near_rails(scale, *, seed, bits=32):
     """Starting values about `scale` inside of either end of a register."""
     rng = np.random.default_rng(seed)
     inside = rng.integers(0, scale, CHANNELS)
-    return np.where(rng.random(CHANNELS) < 0.5, 2 ** (bits - 1) - 1 - inside, inside - 2 ** (bits - 1))
+    return np.where(
+        rng.random(CHANNELS) < 0.5, 2 ** (bits - 1) - 1 - inside, inside - 2 ** (bits - 1)
+    )
 
 
 def test_two_products_wrap(sequence, record_property):
@@ -80,11 +82,15 @@ def test_two_products_wrap(sequence, record_property):
     oracle = "neon-mull-mlal"
     function = sequence("mull_mlal", f"{oracle} (qemu)", "smull", "smlal2", "sadalp")
     inputs, weight = operands(2 * 16 + 7, seed=1)
-    inputs[::2, :] = np.where(np.random.default_rng(1).random(inputs[::2].shape) < 0.5, -128, inputs[::2])
+    inputs[::2, :] = np.where(
+        np.random.default_rng(1).random(inputs[::2].shape) < 0.5, -128, inputs[::2]
+    )
     bias = np.random.default_rng(1).integers(-(2**20), 2**20, CHANNELS)
     real = function(*(silicon.padded(array, 16) for array in (inputs, weight)), bias)
     how = {"bias": bias}
-    silicon.agree(record_property, f"{oracle} (qemu)", silicon.named(oracle), real, weight, inputs, **how)
+    silicon.agree(
+        record_property, f"{oracle} (qemu)", silicon.named(oracle), real, weight, inputs, **how
+    )
 
 
 def test_lanes_wrap(sequence, record_property):
@@ -96,6 +102,7 @@ def test_lanes_wrap(sequence, record_property):
     weight = rng.integers(0, 3, (CHANNELS, 2048 + 64), np.int8)
     inputs = rng.integers(-128, 128, (ROWS, 2048 + 64), np.int8)
     inputs[::2] = rng.integers(80, 128, inputs[::2].shape)
+    inputs[::4, 4::8] //= 8  # lanes differ
     weight[::2] = rng.choice(np.array([1, 2, 2], np.int8), weight[::2].shape)
     real = function(inputs, weight, np.zeros(CHANNELS), fold=2048)
     silicon.agree(record_property, f"{oracle} (qemu)", silicon.named(oracle), real, weight, inputs)
@@ -109,12 +116,18 @@ def test_steps_saturate(sequence, record_property):
     bias = np.random.default_rng(3).integers(-(2**15), 2**15, CHANNELS)
     real = function(inputs, silicon.pack(weight, 8, 1), bias)
     how = {"bias": bias}
-    silicon.agree(record_property, f"{oracle} (qemu)", silicon.named(oracle), real, weight, inputs, **how)
+    silicon.agree(
+        record_property, f"{oracle} (qemu)", silicon.named(oracle), real, weight, inputs, **how
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "datapath", "kind"),
-    [("sdot", "arm-sdot", np.int8), ("udot", "arm-udot", np.uint8), ("smmla", "arm-smmla", np.int8)],
+    [
+        ("sdot", "arm-sdot", np.int8),
+        ("udot", "arm-udot", np.uint8),
+        ("smmla", "arm-smmla", np.int8),
+    ],
 )
 def test_dot_products(sequence, record_property, name, datapath, kind):
     """sdot, udot, smmla: four or eight products exactly, 32 bits that wrap; starting values near the rails."""

@@ -53,7 +53,9 @@ def operands(taps, *, seed):
     weight = rng.integers(-128, 128, (CHANNELS, taps), np.int8)
     inputs[::2] = rng.choice(np.array([0, 1, 127, 128, 254, 255], np.uint8), (ROWS // 2, taps))
     inputs[1::4] //= 8
-    weight[::2] = rng.choice(np.array([-128, -127, -1, 0, 126, 127], np.int8), (CHANNELS // 2, taps))
+    weight[::2] = rng.choice(
+        np.array([-128, -127, -1, 0, 126, 127], np.int8), (CHANNELS // 2, taps)
+    )
     return inputs, weight
 
 
@@ -72,8 +74,12 @@ def test_pairs_saturate(sequence, record_property, taps):
     inputs, weight = operands(taps, seed=taps)
     bias = near_rails(60_000 * taps, seed=taps)
     bias[::3] //= 1000
-    real = silicon.call(function, silicon.padded(inputs, 4), silicon.pack(weight, 8, 4), bias, CHANNELS)
-    silicon.agree(record_property, oracle, silicon.named("x86-avx2-u8s8"), real, weight, inputs, bias=bias)
+    real = silicon.call(
+        function, silicon.padded(inputs, 4), silicon.pack(weight, 8, 4), bias, CHANNELS
+    )
+    silicon.agree(
+        record_property, oracle, silicon.named("x86-avx2-u8s8"), real, weight, inputs, bias=bias
+    )
 
 
 def test_lanes_saturate(sequence, record_property):
@@ -84,7 +90,9 @@ def test_lanes_saturate(sequence, record_property):
     bias = np.random.default_rng(1).integers(-(2**20), 2**20, CHANNELS)
     arrays = silicon.padded(inputs, 2), silicon.pack(weight, 16, 2)
     real = silicon.call(function, *arrays, bias, CHANNELS, 256)
-    silicon.agree(record_property, oracle, silicon.named("fbgemm-acc16"), real, weight, inputs, bias=bias)
+    silicon.agree(
+        record_property, oracle, silicon.named("fbgemm-acc16"), real, weight, inputs, bias=bias
+    )
 
 
 def test_lanes_wrap(sequence, record_property):
@@ -115,4 +123,6 @@ def test_quads(sequence, record_property, name, datapath):
     bias = near_rails(120_000, seed=3)
     arrays = silicon.padded(inputs, 4), silicon.pack(weight, 8, 4)
     real = silicon.call(function, *arrays, bias, CHANNELS)
-    silicon.agree(record_property, datapath, silicon.named(datapath), real, weight, inputs, bias=bias)
+    silicon.agree(
+        record_property, datapath, silicon.named(datapath), real, weight, inputs, bias=bias
+    )
