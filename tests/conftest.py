@@ -1,32 +1,11 @@
 """One torch thread: steps as small as the tests' wait for a second longer than they gain by it.
 
-And at the end of a run, which real things accsim was compared with: a test that has a property "oracle" (`record_property`) is
-listed with its counts, or with what would have to be installed. Its value is a dict: name, and either cases, differ (from exact
-arithmetic) and wrong, or install.
+And a run ends with the oracles that accsim was compared with (silicon/oracles.py).
 """
 
 import torch
+from oracles import pytest_terminal_summary
+
+__all__ = ["pytest_terminal_summary"]
 
 torch.set_num_threads(1)
-
-
-def pytest_terminal_summary(terminalreporter):
-    """The oracles; properties come with the reports, from pytest-xdist's workers, too."""
-    reports = [report for kind in terminalreporter.stats.values() for report in kind]
-    found = {}
-    for report in reports:
-        for name, value in getattr(report, "user_properties", ()):
-            if name == "oracle":
-                found[report.nodeid, value["name"]] = value
-    ran = [value for value in found.values() if "cases" in value]
-    missing = [value for value in found.values() if "install" in value]
-    if found:
-        terminalreporter.section(f"oracles: {len(ran)} compared, {len(missing)} not there")
-    for value in sorted(ran, key=lambda value: value["name"]):
-        share = value["differ"] / value["cases"]
-        terminalreporter.write_line(
-            f"{value['name']}: {value['cases']:,} outputs, {value['wrong']:,} wrong; "
-            f"{value['differ']:,} ({share:.1%}) are not those of exact arithmetic"
-        )
-    for value in sorted(missing, key=lambda value: value["name"]):
-        terminalreporter.write_line(f"{value['name']}: not compared: {value['install']}")

@@ -13,7 +13,10 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md"]
 DOCUMENTS += [
     ROOT / f"docs/{name}.md"
-    for name in ("bounds", "export", "methods", "models", "networks", "proofs", "reports", "search")
+    for name in (
+        *("bounds", "export", "methods", "models", "networks", "proofs", "reports", "search"),
+        "silicon",
+    )
 ]
 BLOCKS = {
     f"{path.name} {number}": block

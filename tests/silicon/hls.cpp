@@ -11,8 +11,8 @@ static void run(const uint8_t *x, const int8_t *w, const int32_t *start, int32_t
         for (long c = 0; c < channels; c++) {
             Sum sum = start[c];
             for (long k = 0; k < taps; k++) {
-                const ap_uint<6> a = x[r * taps + k];
-                const ap_int<6> b = w[c * taps + k];
+                const ap_uint<8> a = x[r * taps + k];
+                const ap_int<8> b = w[c * taps + k];
                 if (cast)
                     sum += Sum(a * b);
                 else
@@ -28,6 +28,7 @@ static void run(const uint8_t *x, const int8_t *w, const int32_t *start, int32_t
         run<__VA_ARGS__, CAST>(x, w, start, out, rows, channels, taps);                                                   \
     }
 
-ACCUMULATE(ap_int_10, false, ap_int<10>)
+ACCUMULATE(ap_int_16, false, ap_int<16>)
+ACCUMULATE(ap_fixed_16_sat, false, ap_fixed<16, 16, AP_TRN, AP_SAT>)
 ACCUMULATE(ap_fixed_10_sat, false, ap_fixed<10, 10, AP_TRN, AP_SAT>)
 ACCUMULATE(ap_fixed_10_sat_cast, true, ap_fixed<10, 10, AP_TRN, AP_SAT>)

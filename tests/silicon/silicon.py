@@ -28,10 +28,11 @@ def needs(record, oracle, there, install):
 
 
 def agree(record, oracle, datapath, real, weight, inputs, *, bias=None):
-    """What the real thing computed, `real` (rows, channels), is what accsim computes for the datapath.
+    """What the real thing computed, `real` (rows, channels), is what accsim computes for the datapath, or the one of this name.
 
     And at least a tenth of the outputs are not those of exact arithmetic: there, something overflowed.
     """
+    datapath = named(datapath) if isinstance(datapath, str) else datapath
     computed = linear(inputs, weight, datapath, bias=bias)
     exact = exact_sums(weight, inputs, bias)
     differ = int((computed != exact).sum())
@@ -86,7 +87,12 @@ KNOWN = {
     ),
     "neon-sqadd16": Datapath((Accumulator(16, "saturate"),), inputs=SIGNED, weights=SIGNED),
     "arm-sdot": Datapath((FOUR, SUM), inputs=SIGNED, weights=SIGNED),
-    "arm-udot": Datapath((FOUR, SUM), inputs=BYTE, weights=BYTE),
+    "arm-udot": Datapath((FOUR, Accumulator(32, signed=False)), inputs=BYTE, weights=BYTE),
+    "x86-avx2-s16": Datapath(
+        (Accumulator(32, terms=2, rail="sum"), SUM), inputs=SIGNED, weights=SIGNED
+    ),
+    "hls-ap-int-16": Datapath((Accumulator(16),)),
+    "hls-ap-fixed-sat-16": Datapath((Accumulator(16, "saturate"),)),
     "arm-smmla": Datapath((EIGHT, SUM), inputs=SIGNED, weights=SIGNED),
 }
 

@@ -52,7 +52,7 @@ def run(compiler, emulator, which, inputs, weight, start, *, fold=0):
     """int32 (rows, channels), as the emulated program writes them."""
     rows, taps = inputs.shape
     head = np.array([which, rows, len(start), taps, fold], np.int64)
-    sent = b"".join(a.tobytes() for a in (head, inputs, weight, np.asarray(start, np.int32)))
+    sent = b"".join(a.tobytes() for a in (head, inputs, weight, np.asarray(start).astype(np.int32)))
     command = [emulator, "-cpu", "max", program(compiler)[0]]
     got = subprocess.run(command, check=True, input=sent, capture_output=True).stdout
     return np.frombuffer(got, np.int32).reshape(rows, len(start))
@@ -68,13 +68,11 @@ def operands(taps, *, seed, kind=np.int8):
     return made
 
 
-def near_rails(scale, *, seed, bits=32):
-    """Starting values about `scale` inside of either end of a register."""
+def near_rails(scale, *, seed, kind):
+    """Starting values about `scale` inside of either end of 32 bits."""
     rng = np.random.default_rng(seed)
-    inside = rng.integers(0, scale, CHANNELS)
-    return np.where(
-        rng.random(CHANNELS) < 0.5, 2 ** (bits - 1) - 1 - inside, inside - 2 ** (bits - 1)
-    )
+    inside, info = rng.integers(0, scale, CHANNELS), np.iinfo(kind)
+    return np.where(rng.random(CHANNELS) < 0.5, info.max - inside, info.min + inside)
 
 
 def test_two_products_wrap(sequence, record_property):
@@ -88,9 +86,7 @@ def test_two_products_wrap(sequence, record_property):
     bias = np.random.default_rng(1).integers(-(2**20), 2**20, CHANNELS)
     real = function(*(silicon.padded(array, 16) for array in (inputs, weight)), bias)
     how = {"bias": bias}
-    silicon.agree(
-        record_property, f"{oracle} (qemu)", silicon.named(oracle), real, weight, inputs, **how
-    )
+    silicon.agree(record_property, f"{oracle} (qemu)", oracle, real, weight, inputs, **how)
 
 
 def test_lanes_wrap(sequence, record_property):
@@ -105,7 +101,7 @@ def test_lanes_wrap(sequence, record_property):
     inputs[::4, 4::8] //= 8  # lanes differ
     weight[::2] = rng.choice(np.array([1, 2, 2], np.int8), weight[::2].shape)
     real = function(inputs, weight, np.zeros(CHANNELS), fold=2048)
-    silicon.agree(record_property, f"{oracle} (qemu)", silicon.named(oracle), real, weight, inputs)
+    silicon.agree(record_property, f"{oracle} (qemu)", oracle, real, weight, inputs)
 
 
 def test_steps_saturate(sequence, record_property):
@@ -116,26 +112,24 @@ def test_steps_saturate(sequence, record_property):
     bias = np.random.default_rng(3).integers(-(2**15), 2**15, CHANNELS)
     real = function(inputs, silicon.pack(weight, 8, 1), bias)
     how = {"bias": bias}
-    silicon.agree(
-        record_property, f"{oracle} (qemu)", silicon.named(oracle), real, weight, inputs, **how
-    )
+    silicon.agree(record_property, f"{oracle} (qemu)", oracle, real, weight, inputs, **how)
 
 
 @pytest.mark.parametrize(
-    ("name", "datapath", "kind"),
+    ("name", "datapath", "kind", "scale"),
     [
-        ("sdot", "arm-sdot", np.int8),
-        ("udot", "arm-udot", np.uint8),
-        ("smmla", "arm-smmla", np.int8),
+        ("sdot", "arm-sdot", np.int8, 60_000),
+        ("udot", "arm-udot", np.uint8, 1_000_000),
+        ("smmla", "arm-smmla", np.int8, 60_000),
     ],
 )
-def test_dot_products(sequence, record_property, name, datapath, kind):
+def test_dot_products(sequence, record_property, name, datapath, kind, scale):
     """sdot, udot, smmla: four or eight products exactly, 32 bits that wrap; starting values near the rails."""
-    function = sequence(name, f"{datapath} (qemu)", name)
+    oracle = f"{datapath} (qemu)"
+    function = sequence(name, oracle, name)
     inputs, weight = operands(2 * 16 + 9, seed=4, kind=kind)
-    bias = near_rails(400_000 if kind == np.uint8 else 60_000, seed=4)
-    real = function(*(silicon.padded(array, 16) for array in (inputs, weight)), bias)
-    how = {"bias": bias}
-    silicon.agree(
-        record_property, f"{datapath} (qemu)", silicon.named(datapath), real, weight, inputs, **how
-    )
+    register = np.uint32 if kind == np.uint8 else np.int32
+    bias = near_rails(scale, seed=4, kind=register)
+    arrays = (silicon.padded(array, 16) for array in (inputs, weight))
+    real = function(*arrays, bias).view(register)
+    silicon.agree(record_property, oracle, datapath, real, weight, inputs, bias=bias)

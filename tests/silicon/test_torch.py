@@ -45,4 +45,4 @@ def test_linear(record_property, tmp_path, engine):
     silicon.needs(record_property, oracle, there, "needs a torch that is built with this engine")
     assert done.returncode == 0, done.stderr
     real = np.load(file)["outputs"]
-    silicon.agree(record_property, oracle, silicon.named("x86-avx2-u8s8"), real, weight, inputs)
+    silicon.agree(record_property, oracle, "x86-avx2-u8s8", real, weight, inputs)

@@ -77,9 +77,7 @@ def test_pairs_saturate(sequence, record_property, taps):
     real = silicon.call(
         function, silicon.padded(inputs, 4), silicon.pack(weight, 8, 4), bias, CHANNELS
     )
-    silicon.agree(
-        record_property, oracle, silicon.named("x86-avx2-u8s8"), real, weight, inputs, bias=bias
-    )
+    silicon.agree(record_property, oracle, "x86-avx2-u8s8", real, weight, inputs, bias=bias)
 
 
 def test_lanes_saturate(sequence, record_property):
@@ -90,9 +88,7 @@ def test_lanes_saturate(sequence, record_property):
     bias = np.random.default_rng(1).integers(-(2**20), 2**20, CHANNELS)
     arrays = silicon.padded(inputs, 2), silicon.pack(weight, 16, 2)
     real = silicon.call(function, *arrays, bias, CHANNELS, 256)
-    silicon.agree(
-        record_property, oracle, silicon.named("fbgemm-acc16"), real, weight, inputs, bias=bias
-    )
+    silicon.agree(record_property, oracle, "fbgemm-acc16", real, weight, inputs, bias=bias)
 
 
 def test_lanes_wrap(sequence, record_property):
@@ -110,7 +106,19 @@ def test_lanes_wrap(sequence, record_property):
     inputs[1::3] = rng.integers(90, 128, inputs[1::3].shape)
     inputs[2::3] = rng.integers(-128, -90, inputs[2::3].shape)
     real = silicon.call(function, inputs, weight, np.zeros(CHANNELS), CHANNELS, 4096)
-    silicon.agree(record_property, oracle, silicon.named("ggml-i2s-avx2"), real, weight, inputs)
+    silicon.agree(record_property, oracle, "ggml-i2s-avx2", real, weight, inputs)
+
+
+def test_pairs_wrap(sequence, record_property):
+    """vpmaddwd of bytes widened to 16 bits, vpaddd: XNNPACK's signed kernels; starting values near the rails."""
+    oracle = "x86-avx2-s16"
+    function = sequence("madd", oracle, "vpmaddwd", "vpaddd")
+    inputs, weight = operands(51, seed=4)
+    inputs = inputs.view(np.int8)
+    bias = near_rails(60_000, seed=4)
+    arrays = silicon.padded(inputs, 2), silicon.pack(weight, 8, 2)
+    real = silicon.call(function, *arrays, bias, CHANNELS)
+    silicon.agree(record_property, oracle, oracle, real, weight, inputs, bias=bias)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +131,4 @@ def test_quads(sequence, record_property, name, datapath):
     bias = near_rails(120_000, seed=3)
     arrays = silicon.padded(inputs, 4), silicon.pack(weight, 8, 4)
     real = silicon.call(function, *arrays, bias, CHANNELS)
-    silicon.agree(
-        record_property, datapath, silicon.named(datapath), real, weight, inputs, bias=bias
-    )
+    silicon.agree(record_property, datapath, datapath, real, weight, inputs, bias=bias)

@@ -40,6 +40,22 @@ QUADS(dpbusd, _mm256_dpbusd_epi32(sum, a, b))
 QUADS(dpbusds, _mm256_dpbusds_epi32(sum, a, b))
 #endif
 
+/* Signed bytes widened to 16 bits, pairs of products in 32 bits: XNNPACK. */
+void madd(const int8_t *x, const int8_t *w, const int32_t *start, int32_t *out, long rows,
+          long channels, long taps) {
+    for (long r = 0; r < rows; r++)
+        for (long c = 0; c < channels; c += COLUMNS) {
+            __m256i sum = at(start + c);
+            for (long k = 0; k < taps; k += 2) {
+                const uint16_t first = (uint16_t)x[r * taps + k], second = (uint16_t)x[r * taps + k + 1];
+                const __m256i a = _mm256_set1_epi32((int32_t)(first | (uint32_t)second << 16));
+                const __m128i b = _mm_loadu_si128((const __m128i *)(w + c * taps + k * COLUMNS));
+                sum = _mm256_add_epi32(sum, _mm256_madd_epi16(a, _mm256_cvtepi8_epi16(b)));
+            }
+            _mm256_storeu_si256((__m256i *)(out + r * channels + c), sum);
+        }
+}
+
 /* Pairs of taps into 16-bit lanes, one per channel, spilled to 32 bits every `fold` taps. */
 void maddubs_adds(const uint8_t *x, const int8_t *w, const int32_t *start, int32_t *out, long rows,
                   long channels, long taps, long fold) {

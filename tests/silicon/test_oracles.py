@@ -1,6 +1,6 @@
 """A run of the tests ends with the real things that accsim was compared with, and those that were not there."""
 
-import shutil
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,10 +34,11 @@ SECTION = [
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_summary(tmp_path, workers):
     """The counts of all of them, whether the tests ran here or in other processes."""
-    shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)
     (tmp_path / "test_some.py").write_text(TESTS)
-    command = [sys.executable, "-m", "pytest", "-q", "-n", workers, tmp_path]
-    printed = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path).stdout
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "oracles", "-n", workers, tmp_path]
+    where = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=where)
+    printed = done.stdout
     lines = printed.splitlines()
     title = [i for i, line in enumerate(lines) if " oracles: 2 compared, 1 not there " in line]
     assert len(title) == 1, printed
