@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accsim import Accumulator, Datapath, between, linear, signed, unsigned
-from accsim.datapath import lanes
+from accsim import datapaths, linear
 
 FOLDER = Path(__file__).parent
 LEAST_SHARE = 0.1  # of outputs that are not exact: where nothing overflows, nothing is checked
@@ -32,7 +31,7 @@ def agree(record, oracle, datapath, real, weight, inputs, *, bias=None):
 
     And at least a tenth of the outputs are not those of exact arithmetic: there, something overflowed.
     """
-    datapath = named(datapath) if isinstance(datapath, str) else datapath
+    datapath = datapaths.load(datapath) if isinstance(datapath, str) else datapath
     computed = linear(inputs, weight, datapath, bias=bias)
     exact = exact_sums(weight, inputs, bias)
     differ = int((computed != exact).sum())
@@ -48,53 +47,6 @@ def exact_sums(weight, inputs, bias=None):
     sums = inputs.astype(np.float64) @ weight.T.astype(np.float64)
     assert abs(sums).max() < 2**52
     return sums.astype(np.int64) + (0 if bias is None else np.asarray(bias))
-
-
-def named(name):
-    """The datapath of accsim's own files."""
-    return KNOWN[name]
-
-
-BYTE, SIGNED, CODE = unsigned(8), signed(8), between(0, 2)
-PAIR, SUM = Accumulator(16, "saturate", terms=2, rail="sum"), Accumulator(32)
-FOUR, EIGHT = (Accumulator(32, terms=terms, rail="sum") for terms in (4, 8))
-KNOWN = {
-    "x86-avx2-u8s8": Datapath(
-        (PAIR, Accumulator(32, terms=2, rail="sum"), SUM), inputs=BYTE, weights=SIGNED
-    ),
-    "fbgemm-acc16": Datapath(
-        (PAIR, Accumulator(16, "saturate", terms=128), SUM), inputs=BYTE, weights=SIGNED
-    ),
-    "ggml-i2s-avx2": Datapath(
-        (PAIR, Accumulator(16, terms=128), SUM),
-        order=lanes((32, 4, 16, 2), (2, 0, 1, 3)),
-        inputs=SIGNED,
-        weights=CODE,
-    ),
-    "x86-vnni-u8s8": Datapath((FOUR, SUM), inputs=BYTE, weights=SIGNED),
-    "x86-vnni-u8s8-sat": Datapath((FOUR, Accumulator(32, "saturate")), inputs=BYTE, weights=SIGNED),
-    "neon-mull-mlal": Datapath(
-        (Accumulator(16, terms=2), SUM),
-        order=lanes((2, 8), (1, 0)),
-        inputs=SIGNED,
-        weights=SIGNED,
-    ),
-    "ggml-i2s-neon": Datapath(
-        (Accumulator(16, terms=256), SUM),
-        order=lanes((32, 4, 2, 8), (3, 0, 1, 2)),
-        inputs=SIGNED,
-        weights=CODE,
-    ),
-    "neon-sqadd16": Datapath((Accumulator(16, "saturate"),), inputs=SIGNED, weights=SIGNED),
-    "arm-sdot": Datapath((FOUR, SUM), inputs=SIGNED, weights=SIGNED),
-    "arm-udot": Datapath((FOUR, Accumulator(32, signed=False)), inputs=BYTE, weights=BYTE),
-    "x86-avx2-s16": Datapath(
-        (Accumulator(32, terms=2, rail="sum"), SUM), inputs=SIGNED, weights=SIGNED
-    ),
-    "hls-ap-int-16": Datapath((Accumulator(16),)),
-    "hls-ap-fixed-sat-16": Datapath((Accumulator(16, "saturate"),)),
-    "arm-smmla": Datapath((EIGHT, SUM), inputs=SIGNED, weights=SIGNED),
-}
 
 
 def has(*flags):
