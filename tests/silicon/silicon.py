@@ -1,7 +1,7 @@
 """What the checks against real things share: tools that may be missing, packed operands, one verdict.
 
 Each check is an oracle: it names itself, and either says how many outputs it compared and how many of them differ from exact
-arithmetic, or what would have to be installed. `tests/conftest.py` lists them all when the run ends.
+arithmetic, or what would have to be installed. `oracles.py` lists them all when the run ends.
 """
 
 import ctypes
