@@ -14,7 +14,13 @@ import typer
 
 import accsim
 from accsim.errors import AccsimError, UnsafeLayerError
-from verification import layer_commands, model_commands, network_commands, verify_command
+from verification import (
+    layer_commands,
+    model_commands,
+    network_commands,
+    vectors_command,
+    verify_command,
+)
 from verification.datapath_commands import datapaths
 from verification.decide import Verdict
 from verification.options import EXIT
@@ -42,6 +48,7 @@ _COMMANDS = (
     layer_commands.run,
     layer_commands.compare,
     layer_commands.search,
+    vectors_command.vectors,
     model_commands.sweep,
     model_commands.minimize,
     network_commands.demo,
