@@ -125,7 +125,7 @@ def _only(path: Path, wanted: str | None, external_data: Path | None) -> tuple[s
     error = ModelFileError if is_model(path) else LayerFileError
     if not found:
         raise error(f"{path.name} has no layer to make vectors of")
-    named = "" if wanted is None else f", not {wanted!r}"
-    raise error(
-        f"{path.name} has {len(found)} layers: --layer must name one{named}: {', '.join(found)}"
-    )
+    asked = "" if wanted is None else f", not {wanted!r}"
+    which = "1 layer: --layer must name it" if len(found) == 1 else None
+    which = which or f"{len(found)} layers: --layer must name one"
+    raise error(f"{path.name} has {which}{asked}: {', '.join(found)}")

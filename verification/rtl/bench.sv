@@ -6,14 +6,14 @@
 `timescale 1ns / 1ps
 
 module bench #(
-    parameter int P = 0,
+    parameter int P = 2,
     parameter int SATURATE = 0,
     parameter int ACC_SIGNED = 1,
     parameter int W_BITS = 1,
     parameter int W_SIGNED = 1,
     parameter int X_BITS = 1,
     parameter int X_SIGNED = 1,
-    parameter int TAPS = 1,
+    parameter int TAPS = 0,
     parameter int STEPS = 1,
     parameter FOLDER = "."
 );
@@ -42,10 +42,11 @@ module bench #(
       .overflow(overflow), .sticky(sticky)
   );
 
-  // What two's complement bits, or plain ones, stand for.
-  function automatic longint value(input logic [63:0] bits, input int width, input int is_signed);
-    if (is_signed != 0 && bits[width-1]) return $signed(bits | ({64{1'b1}} << width));
-    return $signed(bits);
+  // What two's complement bits, or plain ones, stand for; x where one of them is not known.
+  function automatic logic signed [63:0] value(input logic [63:0] bits, input int width,
+                                               input int is_signed);
+    if (is_signed != 0 && bits[width-1]) return bits | ({64{1'b1}} << width);
+    return bits;
   endfunction
 
   // A file that is short, or not there, would leave words that check nothing.
@@ -75,7 +76,7 @@ module bench #(
   int overflowed = 0;
 
   initial begin
-    if (P == 0) $fatal(1, "bench needs its parameters: README.md has the commands");
+    if (TAPS == 0) $fatal(1, "bench needs its parameters: README.txt has the commands");
     count_words({FOLDER, "/weight.hex"});
     count_words({FOLDER, "/x.hex"});
     count_words({FOLDER, "/bias.hex"});
