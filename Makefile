@@ -5,7 +5,7 @@ READY := $(VENV)/ready
 DEMO := accsim-demo
 COVERED := $(CURDIR)/.coverage-cache
 
-.PHONY: demo test check coverage mutation bench exactness accuracy guarantee published-bounds search-power model-files model-speed silicon clean
+.PHONY: demo test check coverage mutation bench exactness accuracy guarantee published-bounds search-power model-files model-speed silicon rtl clean
 
 demo: $(READY)  ## train digits to fit a narrow register, prove it, simulate it
 	$(BIN)/accsim demo --out $(DEMO)
@@ -54,6 +54,9 @@ model-files: $(READY)  ## a hundred thousand damaged model files, loaded and run
 
 model-speed: $(READY)  ## a whole ResNet-18 in 14-bit registers beside onnxruntime's floats (a minute)
 	$(BIN)/python benchmarks/model_speed.py
+
+rtl: $(READY)  ## a million steps of the example device in Icarus Verilog and Verilator, and ten wrong devices (five minutes)
+	$(BIN)/python benchmarks/rtl_campaign.py
 
 # Built anew only when the pins change; torch goes first, alone, so that the pin chooses it. In the mode
 # "compat" the packages are found from everywhere, also beside a clone that is called accsim.

@@ -1,11 +1,13 @@
 """The benchmarks run: every contender is right, and everything that is promised is reported."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from simulators import missing
 
 from accsim.kernels.forms import host
 from accsim.simulate import most_threads
@@ -68,6 +70,49 @@ def test_guarantee(tmp_path):
     for twin in counts["twins"].values():
         assert twin["layers"] > 80
         assert 5 < len(twin["refuted"]) < twin["layers"]
+
+
+@pytest.mark.skipif(missing("icarus") is not None, reason=str(missing("icarus")))
+def test_rtl_campaign(tmp_path):
+    """All widths, rules and signs on Icarus Verilog, overflow at each, and all bugs caught."""
+    made = tmp_path / "rtl.json"
+    words = ("--steps", 40_000, "--simulators", "icarus", "--json", made)
+    printed = run("rtl_campaign.py", *words).splitlines()
+    assert printed[-1] == "seeded bugs caught, the first wrong step named: 10 of 10"
+    assert printed[-2].endswith(" overflow: every step right in icarus")
+    report = json.loads(made.read_text())
+    assert len(report["rows"]) == 4
+    assert all(row["steps"] >= 10_000 for row in report["rows"])
+    assert all(row["least_overflow_steps"] > 0 for row in report["rows"])
+    assert all(one["first_wrong"]["icarus"].startswith("step ") for one in report["bugs"])
+
+
+def test_rtl_campaign_fails_when_it_must(tmp_path):
+    """A simulator that passes whatever it is given, or nothing: counts differ, bugs escape."""
+    code = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import rtl_campaign as campaign
+from simulators import Outcome
+campaign.SIMULATORS["icarus"] = lambda *_, **how: Outcome(True, 0, "passed: 5 steps, 1 overflow")
+campaign.missing = lambda _: None
+campaign.main()
+"""
+    words = ["--steps", "4000", "--widths", "4:5", "--simulators", "icarus"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, FOLDER, *words], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "NOT RIGHT in icarus" in done.stdout
+    assert "first wrong step named: 0 of 10" in done.stdout
+
+
+def test_rtl_campaign_needs_a_simulator():
+    """One line that names the program and how to install it."""
+    words = [sys.executable, FOLDER / "rtl_campaign.py"]
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PATH": ""}, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == ("benchmarks/rtl_campaign.py needs iverilog: apt-get install iverilog\n")
 
 
 def test_published_bounds(tmp_path):

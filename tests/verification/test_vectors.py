@@ -259,11 +259,12 @@ int main(void) {
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs cc: apt-get install gcc")
-@pytest.mark.parametrize(("bits", "size"), [(7, 1), (12, 2), (40, 8)])
+@pytest.mark.parametrize(("bits", "size"), [(7, 1), (8, 1), (12, 2), (40, 8)])
 def test_c_header(tmp_path, bits, size):
     """A saturating loop in C finds the same register, in arrays as narrow as they may be."""
-    operands = {"weight_spec": signed(20), "input_spec": unsigned(20)} if bits == 40 else {}
-    made = some_vectors(Accumulator(bits, "saturate"), bias=60, **operands)
+    operands = {8: {"input_spec": between(0, 128)}}
+    operands |= {40: {"weight_spec": signed(20), "input_spec": unsigned(20)}}
+    made = some_vectors(Accumulator(bits, "saturate"), bias=60, **operands.get(bits, {}))
     assert write_vectors(tmp_path / "v", made, ("c",)) == ["vectors.h"]
     (tmp_path / "v" / "check.c").write_text(C)
     build = ["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "check.c", "-o", "check"]
