@@ -274,7 +274,9 @@ SATURATING = Accumulator(4, "saturate")
         (SATURATING, {"register": "111"}, "step 1: 7 + 5 * 1 must leave the register at 0111 (7), not 111 (-1)"),
         (Accumulator(4), {"register": -5}, "step 1: 7 + 5 * 1 must leave the register at 1100 (-4), not 1011 (-5)"),
         (Accumulator(4, signed=False), {"register": 8}, "step 1: 7 + 5 * 1 must leave the register at 1100 (12), not 1000 (8)"),
+        (Accumulator(4, signed=False), {"register": "01100"}, "step 1: 7 + 5 * 1 must leave the register at 1100 (12), not 01100 (12)"),
         (SATURATING, {"register": 7, "overflow": "0"}, "step 1: overflow must be 1, not 0"),
+        (SATURATING, {"register": 7, "overflow": 0}, "step 1: overflow must be 1, not 0"),
         (SATURATING, {"register": 7, "overflow": True, "sticky": "x"}, "step 1: sticky must be 1, not x"),
     ],
 )  # fmt: skip
@@ -292,8 +294,9 @@ def test_the_scoreboard_counts():
     board = Scoreboard(SATURATING)
     for register in (7, 7, 7):
         board.step(7, 1, register=register)
+    board.step(-1, 1, register=6)
     board.step(-8, 1, bias=-7, register=-8, overflow=1)
-    assert (board.steps, board.overflowed) == (4, 3)
+    assert (board.steps, board.overflowed) == (5, 3)
 
 
 def cocotb_results(folder, text, accumulator):
