@@ -110,7 +110,9 @@ campaign.main()
 def test_rtl_campaign_needs_a_simulator():
     """One line that names the program and how to install it."""
     words = [sys.executable, FOLDER / "rtl_campaign.py"]
-    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PATH": ""}, check=False)
+    done = subprocess.run(
+        words, capture_output=True, text=True, env={**os.environ, "PATH": ""}, check=False
+    )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == ("benchmarks/rtl_campaign.py needs iverilog: apt-get install iverilog\n")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from accsim._check import whole
 from accsim.arith import check_bias, reduce
+from accsim.errors import SpecError
 from accsim.spec import Accumulator
 
 __all__ = ["MacModel", "Scoreboard", "Step"]
@@ -28,7 +29,9 @@ class Step:
 
 
 class MacModel:
-    """A multiply-accumulate unit of one register, step by step.
+    """A multiply-accumulate unit of one register, step by step; of several: `DatapathModel`.
+
+    Raises: SpecError for anything but one register.
 
     >>> model = MacModel(Accumulator(4, "saturate"))
     >>> model.step(7, 1, bias=0)
@@ -40,6 +43,8 @@ class MacModel:
     """
 
     def __init__(self, accumulator: Accumulator) -> None:
+        if not isinstance(accumulator, Accumulator) or not accumulator.alone:
+            raise SpecError(f"accumulator must be one Accumulator, no level, not {accumulator!r}")
         self.accumulator = accumulator
         self.register = 0
         self.sticky = False

@@ -13,7 +13,7 @@ from rtl_bugs import BUGS, Bug, bug_vectors, with_bug
 from simulators import icarus, missing
 
 from accsim import Accumulator, IntLayer, arith, between, signed, unsigned
-from accsim.errors import DtypeError, RangeError
+from accsim.errors import DtypeError, RangeError, SpecError
 from verification.rtl_costs import Cost, cost_table, lut_costs
 from verification.rtl_model import MacModel, Scoreboard, Step
 from verification.vector_files import parameters, write_vectors
@@ -260,6 +260,9 @@ def test_the_model_refuses():
     with pytest.raises(DtypeError, match=r"^x must be integers, not 0\.5$"):
         model.step(1, 0.5)
     assert model.step(0, 0) == Step(6, False, False)
+    with pytest.raises(SpecError) as raised:
+        MacModel(Accumulator(4, rail="sum"))
+    assert str(raised.value).startswith("accumulator must be one Accumulator, no level, not Acc")
 
 
 SATURATING = Accumulator(4, "saturate")

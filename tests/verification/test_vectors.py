@@ -176,6 +176,11 @@ WRONG = {
     ),
     "seed": (lambda of: chosen_stimulus(of, Accumulator(8), seed=-1), SpecError, f"seed must be an integer from 0 to {2**63 - 1}, not -1"),
     "no register": (lambda of: chosen_stimulus(of, 8), SpecError, "accumulator must be an Accumulator, not 8"),
+    "a level": (
+        lambda of: chosen_stimulus(of, Accumulator(8, rail="sum")),
+        SpecError,
+        "accumulator with terms or rail is a level: give Datapath([...]) of all levels",
+    ),
     "no taps": (
         lambda _: chosen_stimulus(layer(np.random.default_rng(0), shape=(2, 0)), Accumulator(8)),
         ShapeError,
