@@ -94,7 +94,8 @@ import sys
 sys.path.insert(0, sys.argv.pop(1))
 import rtl_campaign as campaign
 from simulators import Outcome
-campaign.SIMULATORS["icarus"] = lambda *_, **how: Outcome(True, 0, "passed: 5 steps, 1 overflow")
+text = "step 0: named, and passed\\npassed: 5 steps, 1 overflow"
+campaign.SIMULATORS["icarus"] = lambda *_, **how: Outcome(True, 0, text)
 campaign.missing = lambda _: None
 campaign.main()
 """
