@@ -76,8 +76,9 @@ def datapath_of(content: dict[str, Any]) -> Datapath:
 
 def one_json(accumulator: Accumulator | Datapath) -> dict[str, Any]:
     """A register, or a datapath, as plain values."""
-    whole = isinstance(accumulator, Datapath)
-    return datapath_json(accumulator) if whole else accumulator_json(accumulator)
+    if isinstance(accumulator, Datapath):
+        return datapath_json(accumulator)
+    return accumulator_json(accumulator)
 
 
 def how_json(accumulator: Accumulator | Datapath) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from accsim._check import IntArray, integer, integer_array
 from accsim.errors import ShapeError
 from accsim.layer import IntLayer, check_start
 from accsim.spec import Accumulator, IntSpec, Overflow
-from verification.witness import idle_input, worst_inputs
+from verification.worst import idle_input, worst_inputs
 
 __all__ = ["Stimulus", "Vectors", "chosen_stimulus", "given_stimulus", "make_vectors"]
 
