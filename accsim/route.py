@@ -17,10 +17,10 @@ from accsim.pack import problem_of
 from accsim.plan import byte_shift, output_dtype, plan, vectors_run
 from accsim.setting import pair_setting, spill_setting
 from accsim.spec import MAX_BITS, Accumulator, IntSpec, Overflow, between, bits_to_hold
-from accsim.stages import Range, Stage, Sums, stages
-from accsim.tree import ENTRIES, Found, climb, placed, store, windows
+from accsim.stages import Range, Stage, Sums, never_overflows, stages
+from accsim.tree import ENTRIES, climb, placed, store, windows
 
-__all__ = ["Route", "outputs", "route"]
+__all__ = ["Route", "holds", "outputs", "route"]
 
 MANY = 256  # outputs of a channel beside which a look at its weights takes no time
 SAMPLE = 16  # one channel in so many is looked at first
@@ -58,7 +58,7 @@ def outputs(
     """Fill the outputs; arguments are checked, `inputs` is the range of x, none is missing."""
     chosen = route(layer, inputs, datapath, outputs=out.size)
     if chosen.work == "levels":
-        climb(layer, x, datapath, threads, Found(out))
+        climb(layer, x, datapath, threads, out)
     elif chosen.work == "exact":
         _exact(layer, x, inputs, chosen, threads, out)
     elif layer.is_conv or datapath.order is not None:
@@ -78,18 +78,12 @@ def outputs(
 def route(layer: IntLayer, inputs: IntSpec, datapath: Datapath, *, outputs: int) -> Route:
     """The way to so many outputs, for inputs of this range; few do not pay a look at weights."""
     inputs, weights = (_with_zero(spec) for spec in (inputs, layer.weight_range))
-    corners = [q * x for q in (weights.min, weights.max) for x in (inputs.min, inputs.max)]
-    places = datapath.places(layer.taps)
-    bias = (0, 0) if layer.bias is None else (int(layer.bias.min()), int(layer.bias.max()))
-
-    def by_ranges(span: int | None) -> Range:
-        count = min(span or layer.taps, layer.taps)
-        return count * min(corners), count * max(corners)
+    places, bias = datapath.places(layer.taps), _biases(layer)
 
     def known(sums: Sums) -> Route:
         return _known(stages(datapath, len(places), bias, sums), inputs, weights, sums, len(places))
 
-    found = known(by_ranges)
+    found = known(_by_ranges(layer, inputs))
     if found.work == "exact" or outputs < MANY * layer.channels:
         return found
     rows = read_only(placed(layer.rows, places, axis=1))
@@ -99,6 +93,37 @@ def route(layer: IntLayer, inputs: IntSpec, datapath: Datapath, *, outputs: int)
         if closer.work == found.work:
             return found
     return closer
+
+
+def holds(layer: IntLayer, inputs: IntSpec, datapath: Datapath) -> bool:
+    """Whether no level overflows for any inputs of this range: by ranges, or by the weights."""
+    inputs, places, bias = _with_zero(inputs), datapath.places(layer.taps), _biases(layer)
+    if never_overflows(datapath, len(places), bias, _by_ranges(layer, inputs)):
+        return True
+    rows = read_only(placed(layer.rows, places, axis=1))
+    return all(
+        never_overflows(datapath, len(places), bias, _by_weights(some, inputs))
+        for some in (read_only(rows[::SAMPLE]), rows)
+    )
+
+
+def _biases(layer: IntLayer) -> Range:
+    """The least and the greatest."""
+    if layer.bias is None:
+        return 0, 0
+    return int(layer.bias.min()), int(layer.bias.max())
+
+
+def _by_ranges(layer: IntLayer, inputs: IntSpec) -> Sums:
+    """Between what the sums of so many places lie, by the ranges of weights and inputs alone."""
+    weights = _with_zero(layer.weight_range)
+    corners = [q * x for q in (weights.min, weights.max) for x in (inputs.min, inputs.max)]
+
+    def sums(span: int | None) -> Range:
+        count = min(span or layer.taps, layer.taps)
+        return count * min(corners), count * max(corners)
+
+    return sums
 
 
 def _by_weights(rows: IntArray, inputs: IntSpec) -> Sums:

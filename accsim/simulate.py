@@ -15,7 +15,7 @@ from accsim.layer import IntLayer, borrowing, check_start, range_of
 from accsim.plan import Plan, check_host, output_dtype, plan
 from accsim.sample import sampled_reach
 from accsim.spec import Accumulator, IntSpec
-from accsim.tree import Found, check_tree, climb, lane_type
+from accsim.tree import check_tree, climb, lane_type
 
 __all__ = ["LevelRun", "Run", "conv2d", "linear", "simulate"]
 
@@ -105,30 +105,32 @@ def _simulate_levels(
 ) -> Run:
     """`simulate` through several levels."""
     check_tree(layer, datapath)
-    shape = layer.output_shape(x.shape)
-    range_of(x, "x", layer.input_spec)
     lane_type(layer, datapath)
-    kinds = (np.int32, np.int32, np.int64, np.int64)
-    each = [np.empty((len(datapath.levels), *shape), kind) for kind in kinds]
-    found = Found(np.empty(shape, output_dtype(datapath.last)), *each)
+    shape = layer.output_shape(x.shape)
+    inputs = range_of(x, "x", layer.input_spec)
     threads = _threads(threads)
-    if found.output.size:
-        climb(layer, x, datapath, threads, found)
-    counts, firsts, lows, highs = each
-    if not peaks:
-        levels = tuple(LevelRun(*one) for one in zip(counts, firsts, strict=True))
-    else:
-        levels = tuple(LevelRun(*one) for one in zip(*each, strict=True))
-    at = datapath.summing
+    output = np.empty(shape, output_dtype(datapath.last))
+    kinds = (np.int32, np.int32, np.int64, np.int64) if peaks else (np.int32, np.int32)
+    fields = [np.empty((len(datapath.levels), *shape), kind) for kind in kinds]
+    if output.size:
+        from accsim import route  # numba loads when first used
+
+        if not peaks and route.holds(layer, inputs, datapath):
+            fields[0][...], fields[1][...] = 0, -1
+            route.outputs(layer, x, inputs, datapath, threads, output)
+        else:
+            climb(layer, x, datapath, threads, output, fields)
+    counts, firsts = fields[:2]
     never = np.iinfo(np.int32).max
     first = np.where(firsts < 0, never, firsts).min(axis=0)
+    low, high = (field[datapath.summing] for field in fields[2:]) if peaks else (None, None)
     return Run(
-        found.output,
+        output,
         counts.sum(axis=0, dtype=np.int32),
         np.where(first == never, -1, first).astype(np.int32),
-        lows[at] if peaks else None,
-        highs[at] if peaks else None,
-        levels,
+        low,
+        high,
+        levels=tuple(LevelRun(*one) for one in zip(*fields, strict=True)),
     )
 
 

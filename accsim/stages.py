@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from accsim.datapath import Datapath
 from accsim.spec import Accumulator, Overflow, Rail
 
-__all__ = ["Stage", "stages"]
+__all__ = ["Range", "Stage", "Sums", "never_overflows", "stages"]
 
 Range = tuple[int, int]
 Sums = Callable[[int | None], Range]
@@ -49,13 +49,7 @@ def stages(datapath: Datapath, places: int, bias: Range, sums: Sums) -> tuple[St
     the partial sums lie, 0 included; `bias` the same of starting values. None are told where the
     bias comes last and it matters.
     """
-    spans: list[int | None] = [*datapath.spans]
-    spans += [None] * (len(datapath.levels) - len(spans))
-    found = [
-        # a read-out takes one item: when it is cut does not matter
-        Stage(level, span, level.rail is Rail.STEP and i <= datapath.summing)
-        for i, (level, span) in enumerate(zip(datapath.levels, spans, strict=True))
-    ]
+    found = _all(datapath)
     while True:
         told = _told(found, max(places, 1), bias, sums)
         needless = next((i for i in range(len(told)) if _needless(told, i)), None)
@@ -65,6 +59,22 @@ def stages(datapath: Datapath, places: int, bias: Range, sums: Sums) -> tuple[St
     summing = next(stage for stage in told if stage.span is None)
     late = datapath.bias == "last" and bias != (0, 0) and summing.steps
     return () if late and not (summing.exact or summing.wraps) else tuple(told)
+
+
+def never_overflows(datapath: Datapath, places: int, bias: Range, sums: Sums) -> bool:
+    """Whether no level can overflow, whatever the products of these sums are. As `stages`."""
+    return all(stage.exact for stage in _told(_all(datapath), max(places, 1), bias, sums))
+
+
+def _all(datapath: Datapath) -> list[Stage]:
+    """Every level."""
+    spans: list[int | None] = [*datapath.spans]
+    spans += [None] * (len(datapath.levels) - len(spans))
+    return [
+        # a read-out takes one item: when it is cut does not matter
+        Stage(level, span, level.rail is Rail.STEP and i <= datapath.summing)
+        for i, (level, span) in enumerate(zip(datapath.levels, spans, strict=True))
+    ]
 
 
 def _told(found: list[Stage], places: int, bias: Range, sums: Sums) -> list[Stage]:

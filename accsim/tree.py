@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -17,7 +17,6 @@ from accsim.layer import IntLayer, check_held, check_start
 from accsim.spec import Accumulator, Overflow, Rail
 
 __all__ = [
-    "Found",
     "check_takes",
     "check_tree",
     "climb",
@@ -31,17 +30,6 @@ ENTRIES = 2**22  # inputs under taps that are laid out at a time
 SMALL = 2**22  # fewer products than that are done by one thread
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """Results to be filled: `output` as the layer's; the others (levels, *outputs), or None."""
-
-    output: Array
-    counts: Array | None = None
-    firsts: Array | None = None
-    lows: Array | None = None
-    highs: Array | None = None
 
 
 def check_takes(layer: IntLayer, accumulator: Accumulator | Datapath) -> None:
@@ -107,8 +95,19 @@ def lane_type(layer: IntLayer, datapath: Datapath) -> type[np.int32] | type[np.i
     return np.int32 if most <= 2**31 else np.int64
 
 
-def climb(layer: IntLayer, x: IntArray, datapath: Datapath, threads: int, found: Found) -> None:
-    """Fill what is asked for, by plain loops; arguments are checked, and no output is missing."""
+def climb(
+    layer: IntLayer,
+    x: IntArray,
+    datapath: Datapath,
+    threads: int,
+    output: Array,
+    fields: Sequence[Array] = (),
+) -> None:
+    """Fill what is asked for, by plain loops; arguments are checked, and no output is missing.
+
+    Shapes: output as the layer's; fields (levels, *outputs), those of `LevelRun`, or its first two,
+    or none.
+    """
     from accsim.execute import share  # numba loads when first used
     from accsim.kernels import levels as kernels
 
@@ -116,13 +115,13 @@ def climb(layer: IntLayer, x: IntArray, datapath: Datapath, threads: int, found:
     rows = read_only(placed(layer.rows, places, axis=1))
     table = _table(datapath, len(places), lane_type(layer, datapath))
     bias = np.zeros(layer.channels, np.int64) if layer.bias is None else layer.bias
-    fields = [a for a in (found.counts, found.firsts, found.lows, found.highs) if a is not None]
+    none = [np.empty((0, 0, 0), np.int64)] * (4 - len(fields) if fields else 0)
     each = layer.channels // layer.groups
     for at, window in windows(layer, x, ENTRIES):
         own = at.channels(layer)
         columns = placed(_columns(window), places, axis=0)
         positions = columns.shape[1]
-        out = np.empty((each, positions), found.output.dtype)
+        out = np.empty((each, positions), output.dtype)
         parts = [np.empty((len(a), each, positions), a.dtype) for a in fields]
         share(
             threads if positions * each * len(places) >= SMALL else 1,
@@ -136,8 +135,9 @@ def climb(layer: IntLayer, x: IntArray, datapath: Datapath, threads: int, found:
             datapath.bias == "last",
             out,
             *parts,
+            *none,
         )
-        for whole, part in zip([found.output[None], *fields], [out[None], *parts], strict=True):
+        for whole, part in zip([output[None], *fields], [out[None], *parts], strict=True):
             store(layer, x, at, part, window.shape, whole)
 
 

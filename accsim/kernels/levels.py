@@ -262,7 +262,7 @@ def statistics(
     lows: Array,
     highs: Array,
 ) -> None:
-    """As `values`, with every field of each level: (levels, C, M) each."""
+    """As `values`, with every field of each level: (levels, C, M) each; peaks may be empty."""
     places, positions = columns.shape
     lane = levels.dtype.type
     for task in range(begin, end):
@@ -290,8 +290,9 @@ def statistics(
                     at = (i, channel0 + c, first + r)
                     counts[at] = state[c, i, COUNT, r]
                     firsts[at] = state[c, i, FIRST, r]
-                    lows[at] = state[c, i, PEAK_LOW, r]
-                    highs[at] = state[c, i, PEAK_HIGH, r]
+                    if len(lows):
+                        lows[at] = state[c, i, PEAK_LOW, r]
+                        highs[at] = state[c, i, PEAK_HIGH, r]
             for r in range(count):
                 out[channel0 + c, first + r] = state[c, len(levels) - 1, HELD, r]
 

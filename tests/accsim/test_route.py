@@ -1,5 +1,6 @@
 """Every way to a datapath's outputs: which is taken, and that it gives what plain loops give."""
 
+import sys
 from itertools import product
 
 import numpy as np
@@ -7,10 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accsim import Accumulator, Datapath, IntLayer, between, conv2d, linear, route, signed, unsigned
+from accsim import (
+    Accumulator,
+    Datapath,
+    IntLayer,
+    between,
+    conv2d,
+    linear,
+    route,
+    signed,
+    simulate,
+    unsigned,
+)
 from accsim.kernels.forms import Target
 from accsim.stages import stages
-from accsim.tree import Found, climb
+from accsim.tree import climb
 from verification import strategies
 
 RNG = np.random.default_rng(17)
@@ -131,7 +143,7 @@ def layer_of(rng, channels, taps, low=-128, high=127):
 def slow(layer, x, datapath):
     """Outputs by plain loops."""
     out = np.empty(layer.output_shape(x.shape), np.int64)
-    climb(layer, x, datapath, 1, Found(out))
+    climb(layer, x, datapath, 1, out)
     return out
 
 
@@ -246,3 +258,29 @@ def test_read_outs_of_another_type_than_the_sums():
         got = linear(x, weight, datapath)
         assert got.dtype == (np.int32 if datapath.last.max < 2**31 else np.int64)
         np.testing.assert_array_equal(got, slow(layer, x, datapath))
+
+
+@pytest.mark.parametrize(
+    "where", ["ranges", "weights", "nowhere", "a channel that is looked at late"]
+)
+def test_counts_of_levels_that_hold_all(monkeypatch, where):
+    """Without peaks nothing is counted where no level can overflow; else every level is."""
+    weight = np.full((40, 6), 60 if where == "ranges" else 1)
+    weight[:, 5] = {"ranges": 60, "weights": 100}.get(where, 1)
+    spec = signed(7) if where == "ranges" else signed(8)
+    weight[3, :2] = 127 if "late" in where else weight[3, :2]
+    weight[0, :2] = 127 if where == "nowhere" else weight[0, :2]
+    layer = IntLayer(weight, weight_spec=spec, input_spec=unsigned(8))
+    x, counted = np.full((3, 6), 255), []
+    monkeypatch.setattr(sys.modules["accsim.simulate"], "climb", counted.append)
+    if where in ("ranges", "weights"):
+        run = simulate(layer, x, AVX2, peaks=False)
+        assert run.output.tolist() == (x @ weight.T).tolist()
+        assert not run.overflow_count.any()
+        assert (run.first_overflow == -1).all()
+        assert [level.overflow_count.shape for level in run.levels] == [(3, 40)] * 2
+    else:
+        with pytest.raises(TypeError):
+            simulate(layer, x, AVX2, peaks=False)
+    with pytest.raises(TypeError):  # peaks are of every sum
+        simulate(layer, x, AVX2)
