@@ -34,8 +34,9 @@ mutation: $(READY)  ## small changes to the code that decides: do tests notice? 
 bench: $(READY)  ## throughput beside numpy and torch, in one run (bench.json, bench.png)
 	$(BIN)/python benchmarks/throughput.py --json bench.json --plot bench.png
 
-exactness: $(READY)  ## ten million random cases through every kernel (a few minutes)
+exactness: $(READY)  ## ten million random cases through every kernel, two million through datapaths (ten minutes)
 	$(BIN)/python benchmarks/exactness.py
+	$(BIN)/python benchmarks/datapath_exactness.py
 
 accuracy: $(READY)  ## every method at every width, five seeds (40 minutes; goes on where it stopped)
 	$(BIN)/python benchmarks/accuracy.py --out accuracy
