@@ -19,7 +19,7 @@ from verification import report, searching, tables
 from verification.compare import compare_layer
 from verification.console import output, show
 from verification.decide import Verdict
-from verification.json_file import how_json
+from verification.json_file import how_json, one_json
 from verification.model import products_json
 from verification.model_files import check_products, is_model, load_model, others
 from verification.model_runs import ModelRun, compare_model, run_model
@@ -27,7 +27,6 @@ from verification.options import (
     EXIT,
     AsJson,
     Batch,
-    Bits,
     DatapathName,
     ExternalData,
     Inputs,
@@ -81,18 +80,25 @@ def explain(
 def compare(
     layers: Layers,
     inputs: Inputs,
-    bits: Bits,
-    other_bits: Annotated[int, typer.Option(help="Width of the other register.")],
+    bits: OneWidth = None,
+    other_bits: Annotated[int | None, typer.Option(help="Width of the other register.")] = None,
     overflow: Rule = Overflow.WRAP,
     other_overflow: Annotated[
         Overflow, typer.Option(help="What the other register does on overflow.")
     ] = Overflow.WRAP,
+    datapath: DatapathName = None,
+    other_datapath: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Instead of the other register.")
+    ] = None,
     external_data: ExternalData = None,
     batch: Batch = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run layers with two registers, and tell where their outputs differ."""
-    first, second = Accumulator(bits, overflow), Accumulator(other_bits, other_overflow)
+    """Run layers with two registers or datapaths, and tell where their outputs differ."""
+    first = asked_register(bits, datapath, overflow)
+    second = asked_register(other_bits, other_datapath, other_overflow, other="other-")
+    assert first is not None  # only a model's annotations are none
+    assert second is not None
     if is_model(layers):
         compare_model(
             layers, inputs, first, second, external_data=external_data, batch=batch, as_json=as_json
@@ -109,7 +115,7 @@ def compare(
     )
     content = {name: report.difference_json(difference) for name, difference in found.items()}
     if as_json:
-        registers = [report.accumulator_json(register) for register in (first, second)]
+        registers = [one_json(register) for register in (first, second)]
         print_json({"schema": "accsim.compare/1", "registers": registers, "layers": content})
     else:
         title = f"{layers.name}: {first}, and {second}"
@@ -200,16 +206,18 @@ def _print_plan(
 
 def search(
     layers: Layers,
-    bits: Bits,
+    bits: OneWidth = None,
     overflow: Rule = Overflow.WRAP,
     unsigned: Unsigned = False,
+    datapath: DatapathName = None,
     examples: Annotated[int, typer.Option(help="Inputs to try, of each layer.")] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the inputs.")] = 0,
     external_data: ExternalData = None,
     as_json: AsJson = False,
 ) -> None:
     """Try inputs until one overflows the register. Finding none proves nothing: see verify."""
-    accumulator = Accumulator(bits, overflow, signed=not unsigned)
+    accumulator = asked_register(bits, datapath, overflow, unsigned=unsigned)
+    assert accumulator is not None  # only a model's annotations are none
     if is_model(layers):
         network = load_model(layers, external_data)
         _check_layers(layers.name, network)
@@ -226,7 +234,7 @@ def search(
     )
     found = any(sample.witness for sample in samples.values())
     if as_json:
-        content = {"accumulator": report.accumulator_json(accumulator), "seed": seed}
+        content = {**how_json(accumulator), "seed": seed}
         told = searching.sample_json(loaded, samples)
         name = {"schema": "accsim.search/1", "name": layers.name}
         print_json({**name, **content, "found": found, "layers": told, **more})

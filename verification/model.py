@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from accsim._check import IntArray
+from accsim.datapath import Datapath
 from accsim.errors import ModelFileError, SpecError
 from accsim.layer import IntLayer
-from accsim.network import Network
+from accsim.network import Network, Register
 from accsim.padding import exact_extremes, layer_bits
-from accsim.simulate import Run
+from accsim.simulate import Run, simulate
 from accsim.spec import MAX_BITS, Accumulator
+from verification.datapaths import register_of
 from verification.decide import Report, Verdict
 from verification.products import product_json
 from verification.progress import Told
@@ -34,7 +36,7 @@ __all__ = ["model_report", "products_json", "proved_from", "wide_register"]
 
 _WIDE = 48  # bits, of a register that no product here overflows, or the more that one needs
 
-Registers = Mapping[str, Accumulator]
+Registers = Mapping[str, Register]
 
 
 def wide_register(network: Network) -> Accumulator:
@@ -128,10 +130,10 @@ def _reached(network: Network, registers: Registers, inputs: Mapping[str, Any], 
     found: dict[str, Sums] = {}
     over: Counter[str] = Counter()
 
-    def watch(name: str, layer: IntLayer, _: IntArray, run: Run) -> None:
+    def watch(name: str, layer: IntLayer, x: IntArray, run: Run) -> None:
         if name in network.layers and run.output.size:
             gather(found, name, layer, run)
-            over[name] += _leaving(run, registers[name])
+            over[name] += _leaving(layer, x, run, registers[name])
 
     network.run(
         inputs,
@@ -141,16 +143,21 @@ def _reached(network: Network, registers: Registers, inputs: Mapping[str, Any], 
     )
     return {
         name: {
-            "data": sums_json(found[name], registers[name], over[name]),
-            "proved": ends_json(Ends(*exact_extremes(layer)), registers[name]),
+            "data": sums_json(found[name], register_of(registers[name]), over[name]),
+            "proved": ends_json(Ends(*exact_extremes(layer)), register_of(registers[name])),
         }
         for name, layer in network.layers.items()
         if name in found
     }
 
 
-def _leaving(run: Run, register: Accumulator) -> int:
-    """Of how many outputs a register would overflow, by the exact sums of another one's run."""
+def _leaving(layer: IntLayer, x: IntArray, run: Run, register: Register) -> int:
+    """Of how many outputs a register would overflow, by the exact sums of another one's run.
+
+    Or any level of a datapath, in a run of its own.
+    """
+    if isinstance(register, Datapath):
+        return int(np.count_nonzero(simulate(layer, x, register, peaks=False).overflow_count))
     assert run.peak_low is not None
     assert run.peak_high is not None
     outside = (run.peak_low < register.min) | (run.peak_high > register.max)

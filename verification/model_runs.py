@@ -123,8 +123,8 @@ def untraced_lines(untraced: Mapping[str, str]) -> list[str]:
 def compare_model(
     file: Path,
     data: Path,
-    first: Accumulator,
-    second: Accumulator,
+    first: Register,
+    second: Register,
     *,
     external_data: Path | None,
     batch: int | None,

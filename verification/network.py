@@ -155,7 +155,10 @@ def sweep(
         told(done, len(cases))
         network = to_integer(model, Accumulator(bits, rule))
         share = accuracy(network, x, y)
-        overflows = {layer: asdict(seen) for layer, seen in network.overflow_report().items()}
+        overflows = {
+            layer: {key: value for key, value in asdict(seen).items() if key != "level_steps"}
+            for layer, seen in network.overflow_report().items()
+        }
         rows.append(
             {"bits": bits, "overflow": str(rule), "accuracy": share, "overflows": overflows}
         )

@@ -136,7 +136,8 @@ _PRODUCT = _record(
         "accumulator": _or_null(_REGISTER),
         "least_bits": _or_null(_BITS),
         "verdict": _VERDICT,
-    }
+    },
+    {"datapath": _DATAPATH},  # then "accumulator" is its summing register
 )
 _OVERFLOWS = _record(dict.fromkeys(("outputs", "overflowed_outputs", "overflow_steps"), _COUNT))
 _POINT = _record(

@@ -11,19 +11,22 @@ from rich.console import Console
 
 from accsim.errors import RangeError
 from accsim.layer import IntLayer
-from accsim.network import Network
+from accsim.network import Network, Register
 from accsim.padding import exact_extremes
 from accsim.simulate import simulate
-from accsim.spec import Accumulator, Overflow
+from accsim.spec import Overflow
 from verification import report, tables
 from verification.console import output
+from verification.datapaths import register_of
 from verification.decide import Verdict, decide
+from verification.json_file import how_json
 from verification.lowerings import lowerings, preloaded
 from verification.model import model_report
 from verification.model_files import is_model, load_data, load_model
 from verification.options import (
     EXIT,
     AsJson,
+    DatapathName,
     ExternalData,
     Layers,
     Page,
@@ -54,6 +57,7 @@ def verify(
     bits_from: BitsFrom = None,
     overflow: Rule = Overflow.WRAP,
     unsigned: Unsigned = False,
+    datapath: DatapathName = None,
     inputs: Annotated[
         Path | None,
         typer.Option(metavar="INPUTS", help="Tell how far these go, too; they are as for run."),
@@ -80,9 +84,9 @@ def verify(
 ) -> None:
     """Prove for every layer that no input overflows the register, or show one that does."""
     model = is_model(layers)
-    _check_together(zero_point, lowering, preload, unsigned, inputs, html)
+    _check_together(zero_point, lowering, preload, unsigned, datapath, inputs, html)
     register = asked_register(
-        bits, None, overflow, unsigned=unsigned, bits_from=bits_from, model=model
+        bits, datapath, overflow, unsigned=unsigned, bits_from=bits_from, model=model
     )
     if html is not None:
         check_new(html, "--html", {layers, *layers.glob("*"), inputs or layers}, external_data)
@@ -93,12 +97,11 @@ def verify(
                 " registers start"
             )
         network = load_model(layers, external_data)
-        chosen = registers_for(network, register, overflow, to_run=False)
-        registers = {name: own for name, own in chosen.items() if isinstance(own, Accumulator)}
+        registers = registers_for(network, register, overflow, to_run=False)
         content = _of_model(layers.name, network, registers, inputs, quiet=as_json)
     else:
         only_of_models({"--external-data": external_data})
-        assert isinstance(register, Accumulator)  # or bits would be missing
+        assert register is not None  # or bits would be missing
         content = _of_layers(layers, register, inputs, zero_point, lowering, preload, quiet=as_json)
     if witnesses is not None:
         _write_witnesses(witnesses, content["layers"], external_data)
@@ -114,7 +117,7 @@ def verify(
 def _of_model(
     name: str,
     network: Network,
-    registers: dict[str, Accumulator],
+    registers: dict[str, Register],
     inputs: Path | None,
     *,
     quiet: bool,
@@ -134,7 +137,7 @@ def _of_model(
 
 def _of_layers(
     layers: Path,
-    accumulator: Accumulator,
+    accumulator: Register,
     inputs: Path | None,
     zero_point: int | None,
     lowering: str | None,
@@ -150,7 +153,8 @@ def _of_layers(
         lowered = each(stored, "", lambda _, layer: lowerings(layer, zero_point), quiet=True)
     loaded = {name: lowered[name][where] if where else layer for name, layer in stored.items()}
     arrays = {} if inputs is None else load_inputs(inputs, loaded)
-    starts = {name: _started(layer, accumulator.bits) for name, layer in loaded.items() if preload}
+    bits = register_of(accumulator).bits
+    starts = {name: _started(layer, bits) for name, layer in loaded.items() if preload}
     reports = each(
         loaded,
         "verifying",
@@ -160,7 +164,7 @@ def _of_layers(
     return report.sealed(
         {
             "name": layers.name,
-            "accumulator": report.accumulator_json(accumulator),
+            **how_json(accumulator),
             "verdict": str(report.overall(reports)),
             "layers": report.layers_json(loaded, reports),
             "inputs": None if inputs is None else report.file_digest(inputs),
@@ -183,6 +187,7 @@ def _check_together(
     lowering: str | None,
     preload: bool,
     unsigned: bool,
+    datapath: str | None,
     inputs: Path | None,
     html: Path | None,
 ) -> None:
@@ -193,10 +198,10 @@ def _check_together(
         raise typer.BadParameter(
             "--zero-point is for codes as they are stored: not with --preload or --inputs"
         )
-    if preload and (unsigned or inputs is not None or html is not None):
+    if preload and (unsigned or any(one is not None for one in (datapath, inputs, html))):
         raise typer.BadParameter(
             "--preload is for registers of both signs, and their proof alone: not with --unsigned,"
-            " --inputs or --html"
+            " --datapath, --inputs or --html"
         )
 
 
@@ -213,7 +218,7 @@ def _started(layer: IntLayer, bits: int) -> IntLayer | None:
 def _reached(
     layers: Layered,
     arrays: dict[str, object],
-    accumulator: Accumulator,
+    accumulator: Register,
     *,
     quiet: bool,
 ) -> report.Json:
@@ -224,12 +229,13 @@ def _reached(
         lambda name, layer: simulate(layer, arrays[name], accumulator),
         quiet=quiet,
     )
+    register = register_of(accumulator)
     return {
         name: {
             "data": report.sums_json(
-                sums_of(layers[name], run), accumulator, int(np.count_nonzero(run.overflow_count))
+                sums_of(layers[name], run), register, int(np.count_nonzero(run.overflow_count))
             ),
-            "proved": report.ends_json(Ends(*exact_extremes(layers[name])), accumulator),
+            "proved": report.ends_json(Ends(*exact_extremes(layers[name])), register),
         }
         for name, run in runs.items()
         if run.output.size

@@ -99,6 +99,8 @@ def product_line(product: Json) -> str:
     if needed is None or register is None:
         unknown = "length" if needed is None else "register"
         return f"{said}, whose {unknown} is not known: {product['verdict']}"
+    if "datapath" in product:
+        return f"{said}, in {register_word(product)}, by their types: {product['verdict']}"
     return f"{said}; their types need {needed} bits of {register['bits']}: {product['verdict']}"
 
 

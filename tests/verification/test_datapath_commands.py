@@ -6,9 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accsim import IntLayer, datapaths, signed, simulate, unsigned
+from accsim import Accumulator, Datapath, IntLayer, datapaths, signed, simulate, unsigned
 from accsim.datapaths.description import FOLDER
+from accsim.errors import RangeError
+from verification import decide
 from verification.datapath_words import levels_short
+from verification.products import product_json
+from verification.witness_file import load_witness
+from verification.words import product_line
 
 MODEL = Path(__file__).parents[1] / "data" / "models" / "mlp_a2qp_p12_w4a4"
 RNG = np.random.default_rng(6)
@@ -188,7 +193,160 @@ def test_run_of_a_register_is_as_it_was(command, folder):
     assert "level" not in command("run", "l.npz", "x.npy", "--bits", 16)[1]
 
 
+def test_verify(command, folder):
+    """The levels and the witness of `decide`; the witness is a file that explains itself."""
+    datapath = datapaths.load("x86-avx2-u8s8")
+    found = decide(LAYER, datapath)
+    words = ("verify", "l.npz", "--datapath", "x86-avx2-u8s8", "--inputs", "x.npy")
+    code, out, _ = command(*words, "--witnesses", "seen", "--html", "page.html", "--json")
+    told = json.loads(out)
+    assert (code, told["verdict"], told["datapath"]["name"]) == (1, "refuted", "x86-avx2-u8s8")
+    levels = told["layers"]["l"]["levels"]
+    assert [level["least_bits"] for level in levels] == [one.least_bits for one in found.levels]
+    assert [level["verdict"] for level in levels] == ["refuted", "proved", "proved"]
+    run = simulate(LAYER, X, datapath)
+    over = told["reached"]["l"]["data"]["overflowed_outputs"]
+    assert over == np.count_nonzero(run.overflow_count) > 0
+    assert load_witness(folder / "seen" / "l.json").replay().output[0] == found.witness.simulated
+    assert "x86-avx2-u8s8" in (folder / "page.html").read_text()
+    (folder / "report.json").write_text(out)
+    assert command("report", "report.json")[0] == 1
+    assert command("verify", "l.npz", "--datapath", "x86-vnni-u8s8")[0] == 0
+
+
+def test_compare(command, folder):
+    """A datapath on either side, beside a register or another datapath."""
+
+    def differing(*words):
+        told = json.loads(command("compare", "l.npz", "x.npy", *words, "--json")[1])
+        return told["layers"]["l"]["differing"], told["registers"]
+
+    pairs, four, wide = (
+        simulate(LAYER, X, one).output
+        for one in (*map(datapaths.load, ("x86-avx2-u8s8", "x86-vnni-u8s8")), Accumulator(32))
+    )
+    assert (four == wide).all()
+    wrong = int((pairs != wide).sum())
+    assert wrong > 0
+    first = ("--datapath", "x86-avx2-u8s8")
+    count, registers = differing(*first, "--other-datapath", "x86-vnni-u8s8")
+    assert (count, registers[1]["name"]) == (wrong, "x86-vnni-u8s8")
+    count, registers = differing(*first, "--other-bits", 32)
+    assert (count, registers[1]["bits"]) == (wrong, 32)
+    count, registers = differing("--bits", 32, "--other-datapath", "x86-avx2-u8s8")
+    assert (count, registers[0]["bits"]) == (wrong, 32)
+    code, out, _ = command(
+        "compare", "l.npz", "x.npy", "--bits", 32, *("--other-datapath", "mine.toml")
+    )
+    assert (code, out.splitlines()[0]) == (0, "l.npz: 32-bit wrap register, and mine")
+
+
+def test_search(command, folder):
+    """A witness of the level that overflows; nothing where nothing can."""
+    code, out, _ = command("search", "l.npz", "--datapath", "x86-avx2-u8s8", "--json")
+    told = json.loads(out)
+    assert (code, told["datapath"]["name"]) == (1, "x86-avx2-u8s8")
+    assert told["layers"]["l"]["witness"]["level"] == 0
+    words = ("--datapath", "x86-vnni-u8s8", "--examples", 40)
+    assert command("search", "l.npz", *words)[0] == 0
+
+
+def test_verify_and_compare_of_a_model(command, folder):
+    """Each layer through the datapath, and what data reach."""
+    pytest.importorskip("onnx", reason="model files need onnx: pip install 'accsim[onnx]'")
+    (folder / "eight.toml").write_text(EIGHT)
+    words = (f"{MODEL}.qcdq.onnx", "--datapath", "eight.toml")
+    code, out, _ = command("verify", *words, "--inputs", f"{MODEL}.npz", "--json")
+    told = json.loads(out)
+    from accsim.onnx import load
+
+    network, eight = load(f"{MODEL}.qcdq.onnx"), datapaths.load("eight.toml")
+    assert code == 1
+    over = {}
+
+    def watch(name, layer, x, _):
+        counts = simulate(layer, x, eight).overflow_count
+        over[name] = over.get(name, 0) + int(np.count_nonzero(counts))
+
+    network.run(np.load(f"{MODEL}.npz")["x"], Accumulator(32), watch=watch)
+    for name, layer in network.layers.items():
+        found = told["layers"][name]
+        assert found["verdict"] == str(decide(layer, eight).verdict)
+        assert told["reached"][name]["data"]["overflowed_outputs"] == over[name] > 0
+    words = ("compare", *words[:1], f"{MODEL}.npz", *words[1:], "--other-bits", 32, "--json")
+    told = json.loads(command(*words)[1])
+    assert min(found["differing"] for found in told["layers"].values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("taps", "verdict"), [(2, "proved"), (3, "undecided"), (None, "undecided")]
+)
+def test_products_of_activations_by_their_types(taps, verdict):
+    """Proved where every level takes so many products; the datapath is told of."""
+    two = Datapath([Accumulator(9, terms=2), Accumulator(9)], name="two")
+    told = product_json("p", (unsigned(4), unsigned(3)), taps, two)
+    assert (told["verdict"], told["accumulator"]["bits"]) == (verdict, 9)
+    assert told["datapath"]["name"] == "two"
+    narrow = Datapath([Accumulator(32)], inputs=unsigned(3), name="narrow")
+    with pytest.raises(RangeError) as caught:
+        product_json("p", (unsigned(4), unsigned(3)), 2, narrow)
+    assert str(caught.value) == "narrow takes inputs of UINT3 [0, 7], not UINT4 [0, 15]"
+
+
+def test_products_in_words():
+    """By the datapath's name."""
+    told = product_json("p", (unsigned(4), unsigned(3)), 2, datapaths.load("hls-ap-int-16"))
+    assert product_line(told) == (
+        "p: a product of activations, UINT4 and UINT3, in hls-ap-int-16, by their types: proved"
+    )
+
+
 WRONG = {
+    "no other": (
+        ["compare", "l.npz", "x.npy", "--bits", 8],
+        "Missing option '--other-bits' or '--other-datapath'.",
+    ),
+    "both others": (
+        [
+            "compare",
+            "l.npz",
+            "x.npy",
+            "--bits",
+            8,
+            "--other-bits",
+            9,
+            "--other-datapath",
+            "arm-sdot",
+        ],
+        "Invalid value: --other-datapath takes the place of --other-bits: not both",
+    ),
+    "other overflow": (
+        [
+            "compare",
+            "l.npz",
+            "x.npy",
+            "--bits",
+            8,
+            "--other-overflow",
+            "saturate",
+            "--other-datapath",
+            "m",
+        ],
+        "Invalid value: --other-overflow is of --other-bits: levels of a datapath have their own",
+    ),
+    "annotations": (
+        ["verify", "m.onnx", "--bits-from", "annotations", "--datapath", "arm-sdot"],
+        "Invalid value: --datapath takes the place of --bits-from: not both",
+    ),
+    "preload": (
+        ["verify", "l.npz", "--preload", "--datapath", "x86-avx2-u8s8"],
+        "Invalid value: --preload is for registers of both signs, and their proof alone: not with"
+        " --unsigned, --datapath, --inputs or --html",
+    ),
+    "nothing to search": (
+        ["search", "l.npz", "--datapath", "arm-sdot"],
+        "l: arm-sdot takes inputs of INT8 [-128, 127], not UINT8 [0, 255]",
+    ),
     "unknown name": (
         ["datapaths", "show", "x86"],
         "'x86' is no named datapath (accsim datapaths lists them) and no .toml file",

@@ -199,9 +199,9 @@ def test_a_preload_saves_a_bit(command, folder):
         (("--zero-point", 1, "--inputs", "x.npz"), "Invalid value: --zero-point is for codes as they are stored:"
          " not with --preload or --inputs"),
         (("--preload", "--unsigned"), "Invalid value: --preload is for registers of both signs, and"
-         " their proof alone: not with --unsigned, --inputs or --html"),
+         " their proof alone: not with --unsigned, --datapath, --inputs or --html"),
         (("--preload", "--html", "x.html"), "Invalid value: --preload is for registers of both signs,"
-         " and their proof alone: not with --unsigned, --inputs or --html"),
+         " and their proof alone: not with --unsigned, --datapath, --inputs or --html"),
         (("--lowering", "outside"), "Invalid value: --lowering is of a zero point: only with"
          " --zero-point"),
         (("--zero-point", 16), "a: zero_point must be an integer from 0 to 15, not 16"),
