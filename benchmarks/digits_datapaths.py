@@ -69,7 +69,7 @@ def train(digits: Data, seed: int, quick: bool, told: Told) -> dict[str, nn.Modu
 
 
 def outputs(model: nn.Module, x: Tensor, datapath: Datapath) -> dict[str, Any]:
-    """Logits through a datapath; and of each layer, on the inputs that reach it, what is not exact."""
+    """Logits through a datapath; of each layer, on the inputs that reach it, what is not exact."""
     exact, wrong = datapaths.load(EXACT), {}
 
     def watch(name: str, layer: IntLayer, codes: Any, run: Any) -> None:
@@ -152,8 +152,8 @@ def lines(told: dict[str, Any]) -> list[str]:
     first = next(iter(told["networks"].values()))
     made += [
         "",
-        f"{next(iter(told['networks']))}, each layer on the inputs that reach it; bits less: so many"
-        " less prove it",
+        f"{next(iter(told['networks']))}, each layer on the inputs that reach it; bits less: so"
+        " many less prove it",
         f"{'layer':<9}{'taps':>5}  {'datapath':<15}{'wrong':>8} of{'outputs':>9}"
         "   overflows by level   bits less",
     ]

@@ -295,3 +295,54 @@ def test_mutation(tmp_path):
     done = subprocess.run(code, cwd=FOLDER.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout.count("(differs)\n  - ") > 5
+
+
+def quoted(first):
+    """The block of docs/datapaths.md that starts so."""
+    page = (FOLDER.parent / "docs" / "datapaths.md").read_text()
+    block = next(part for part in page.split("\n\n    ") if part.startswith(first))
+    lines = [line.removeprefix("    ") for line in block.split("\n")]
+    return lines
+
+
+def test_bitnet_629(tmp_path):
+    """The report is borne out, word by word as the page has it."""
+    made = tmp_path / "bitnet.json"
+    printed = run("bitnet_629.py", "--json", made).splitlines()
+    page = quoted("worst case of a lane")
+    assert page[: len(printed)] == printed
+    told = json.loads(made.read_text())
+    worst = told["worst"]
+    assert (worst["lane"], worst["rails"]) == ({"high": 65024, "low": -65536}, [-32768, 32767])
+    assert (worst["verdict"], worst["safe_pairs"], worst["lane_bits"]) == ("refuted", 64, 17)
+    assert worst["folded"] == {"64": "proved", "65": "refuted"}
+    witness = worst["witness"]
+    assert witness["simulated"] == witness["replayed"] != witness["exact"]
+    inputs = told["random"]["inputs"]
+    assert inputs["uniform"]["overflowed"] == 0 < inputs["all 127"]["overflowed"]
+    assert all(one["outputs"] == 64 * 256 for one in inputs.values())
+
+
+def test_digits_datapaths(tmp_path):
+    """One epoch: what is proved does not differ; one bit less is enough for AVX2."""
+    made = tmp_path / "digits.json"
+    printed = run("digits_datapaths.py", "--quick", "--json", made).splitlines()
+    networks = json.loads(made.read_text())["networks"]
+    plain, less, bounded = networks.values()
+    names = ["x86-vnni-u8s8", "x86-avx2-u8s8", "fbgemm-acc16"]
+    assert [list(found) for found in networks.values()] == [names] * 3
+    for found, proved in ((plain, names[:1]), (less, names[:2]), (bounded, names)):
+        for name, one in found.items():
+            verdicts = {layer["verdict"] for layer in one["layers"].values()}
+            assert verdicts == ({"proved"} if name in proved else {"refuted"})
+            if name in proved:
+                assert (one["images"], one["classes"]) == (0, 0)
+                assert all(layer["wrong"] == 0 for layer in one["layers"].values())
+    pairs = plain["x86-avx2-u8s8"]
+    assert pairs["images"] > 0
+    assert {max(layer["too_narrow"]) for layer in pairs["layers"].values()} == {1}
+    assert all(sum(layer["level_steps"]) for layer in plain["fbgemm-acc16"]["layers"].values())
+    page = quoted("digits, seed 0, 360 test images")
+    rows = [line.split()[:3] for line in printed]
+    assert len(rows) > 9
+    assert [line.split()[:3] for line in page[: len(rows)]][1:11] == rows[1:11]

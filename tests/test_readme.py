@@ -14,8 +14,8 @@ DOCUMENTS = [ROOT / "README.md"]
 DOCUMENTS += [
     ROOT / f"docs/{name}.md"
     for name in (
-        *("bounds", "export", "methods", "models", "networks", "proofs", "reports", "rtl"),
-        *("search", "silicon"),
+        *("bounds", "datapaths", "export", "methods", "models", "networks", "proofs"),
+        *("reports", "rtl", "search", "silicon"),
     )
 ]
 BLOCKS = {

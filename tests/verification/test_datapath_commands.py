@@ -1,6 +1,7 @@
 """Datapaths on the command line: the list, the tree, the picture, and layers run through one."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from accsim import Accumulator, Datapath, IntLayer, datapaths, signed, simulate,
 from accsim.datapaths.description import FOLDER
 from accsim.errors import RangeError
 from verification import decide
-from verification.datapath_words import levels_short
+from verification.datapath_words import levels_short, operands_short
 from verification.products import product_json
 from verification.witness_file import load_witness
 from verification.words import product_line
@@ -392,3 +393,28 @@ def test_wrong_use_is_one_line(kind, command, folder):
     """Exit code 2, one line on standard error, nothing on standard output."""
     words, text = WRONG[kind]
     assert command(*words) == (2, "", f"accsim: {text}\n")
+
+
+def test_the_page_has_them_all():
+    """docs/datapaths.md: a row for each, as it is; and how many of each kind."""
+    page = (MODEL.parents[3] / "docs" / "datapaths.md").read_text()
+    kinds = Counter()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    for name, row in zip(datapaths.names(), rows, strict=True):
+        one = datapaths.describe(name)
+        kinds[one.check] += 1
+        path, counts = one.datapath, []
+        if path.inputs is not None and path.weights is not None:
+            counts = ["any" if n is None else f"{n:,}" for n in datapaths.safe_products(path)]
+        cells = [
+            f"`{name}`",
+            levels_short(path),
+            operands_short(path),
+            ", ".join(counts),
+            one.check,
+        ]
+        assert [cell.strip() for cell in row.strip("|").split("|")] == cells
+    text = " ".join(page.split())
+    assert f"{len(rows)}, each with its source: {kinds['ran']} ran" in text
+    assert f"{kinds['source']} source (read" in text
+    assert f"{kinds['documented']} documented (as" in text
