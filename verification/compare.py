@@ -28,7 +28,7 @@ from verification.properties import tap_products_at
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Comparison", "Difference", "compare", "compare_layer"]
+__all__ = ["Comparison", "Difference", "How", "compare", "compare_layer", "compare_network"]
 
 
 How = Accumulator | Datapath
@@ -162,9 +162,8 @@ def _first_step(
 ) -> int:
     """The first step after which two registers differ, of the outputs `at`; -1 without any.
 
-    Of a datapath: the first place at which either overflows, -1 for different orders. Until one
-    overflows both hold the exact sum. If it is one alone, they differ then. If both do at one step
-    they may still agree, and are followed from there.
+    Until one overflows both hold the exact sum. If it is one alone, they differ then. If both do
+    at one step they may still agree, and are followed from there; not so datapaths (`Difference`).
     """
     one, two = (plain(register) for register in registers)
     orders = [places_of(register, layer.taps) for register in (one, two)]

@@ -5,11 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 
 from accsim.datapath import Datapath
-from accsim.layer import IntLayer, check_start
 from accsim.spec import Accumulator
-from accsim.tree import check_tree
 
-__all__ = ["check_takes", "datapath_remarks", "places_of", "plain", "register_of"]
+__all__ = ["datapath_remarks", "places_of", "plain", "register_of"]
 
 
 def plain(accumulator: Accumulator | Datapath) -> Accumulator | Datapath:
@@ -21,14 +19,6 @@ def plain(accumulator: Accumulator | Datapath) -> Accumulator | Datapath:
 def register_of(accumulator: Accumulator | Datapath) -> Accumulator:
     """The register, or the one that adds up all that is left, and holds the bias."""
     return accumulator.register if isinstance(accumulator, Datapath) else accumulator
-
-
-def check_takes(layer: IntLayer, accumulator: Accumulator | Datapath) -> None:
-    """Raise unless the layer can run there: as `check_start`, or `check_tree`."""
-    if isinstance(accumulator, Datapath):
-        check_tree(layer, accumulator)
-    else:
-        check_start(layer, accumulator)
 
 
 def places_of(accumulator: Accumulator | Datapath, taps: int) -> list[int]:

@@ -83,5 +83,5 @@ def one_json(accumulator: Accumulator | Datapath) -> dict[str, Any]:
 
 def how_json(accumulator: Accumulator | Datapath) -> dict[str, Any]:
     """A register under "accumulator", or a datapath under "datapath"."""
-    whole = isinstance(accumulator, Datapath)
-    return {"datapath" if whole else "accumulator": one_json(accumulator)}
+    name = "datapath" if isinstance(accumulator, Datapath) else "accumulator"
+    return {name: one_json(accumulator)}

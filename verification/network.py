@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from accsim.datapath import Datapath
 from accsim.errors import ShapeError, SpecError
 from accsim.extras import require
 from accsim.spec import Accumulator, Overflow
-from verification.compare import Comparison, compare
+from verification.compare import Comparison, How, compare
 from verification.decide import Verdict, decide
 from verification.json_file import one_json
 from verification.products import product_json
@@ -46,7 +45,7 @@ def network_report(
     registers: Mapping[str, Accumulator],
     *,
     widths: range,
-    compared: tuple[Accumulator | Datapath, Accumulator | Datapath],
+    compared: tuple[How, How],
     steps: int,
     seed: int,
     unbound: Sequence[str] = (),
@@ -121,8 +120,8 @@ def _reached_json(found: Reach, register: Accumulator) -> Json:
 
 def comparison_json(
     found: Comparison,
-    first: Accumulator | Datapath,
-    second: Accumulator | Datapath,
+    first: How,
+    second: How,
     *,
     samples: int,
 ) -> Json:

@@ -21,8 +21,9 @@ from accsim.errors import AccsimError, DtypeError, ShapeError, SimulatorError, S
 from accsim.layer import IntLayer
 from accsim.simulate import LevelRun, Run, simulate
 from accsim.spec import Accumulator, between
+from accsim.tree import check_takes
 from verification import strategies
-from verification.datapaths import check_takes, places_of
+from verification.datapaths import places_of
 from verification.hunting import hunt, smallest
 from verification.operands import Operands, edits, operands
 from verification.properties import tap_inputs
