@@ -20,7 +20,7 @@ from verification.verdict import Verdict
 
 __all__ = ["LevelReport", "Levels", "level_reports", "levels_json"]
 
-_WORK = 2**34  # bits of sets that are moved, for all channels of a layer: seconds
+_WORK = 2**35  # bits of sets that are moved, for all channels of a layer: seconds
 
 _SAID = {FALSE: False, UNKNOWN: None, TRUE: True}
 

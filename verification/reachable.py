@@ -114,17 +114,29 @@ def _group(
     steps, wraps = level.rail is Rail.STEP, level.overflow is Overflow.WRAP
     least = greatest = start
     for item in items:
-        total = _plus(held, item, budget)
+        item_least = min(row.first for row in item)
+        item_greatest = max(row.first + row.step * (row.count - 1) for row in item)
         if steps:
-            low, high = low or total.least < level.min, high or total.greatest > level.max
-        # a sum that wraps at its end may as well do so on the way: it is right modulo 2^bits
-        held = _reduced(total, level, budget) if steps or wraps else total
-        least += min(row.first for row in item)
-        greatest += max(row.first + row.step * (row.count - 1) for row in item)
+            low |= held.least + item_least < level.min
+            high |= held.greatest + item_greatest > level.max
+        if not wraps:
+            total = _plus(held, item, budget)
+            held = _reduced(total, level, budget) if steps else total
+        elif not _is_full(held, level):
+            # a sum that wraps at its end may as well do so on the way: it is right modulo 2^bits
+            held = _reduced(_plus(held, item, budget), level, budget)
+        least, greatest = least + item_least, greatest + item_greatest
     if not steps:
         low, high = least < level.min, greatest > level.max
         held = _reduced(held, level, budget)
     return (low, high), held
+
+
+def _is_full(held: Held, level: Accumulator) -> bool:
+    """Whether the register can hold whatever it can; one that wraps then keeps doing so."""
+    size = level.max - level.min + 1
+    whole = held.first == level.min and held.bits.bit_length() == size
+    return whole and held.bits == (1 << size) - 1
 
 
 def _plus(held: Held, item: Item, budget: Budget) -> Held:
