@@ -144,6 +144,8 @@ def _trajectory(witness: Witness) -> Figure:
         ylabel="value",
         title=f"Channel {witness.channel} leaves {where_of(witness)} at step {witness.step}",
     )
+    if witness.level is not None:  # often of a few items
+        axes.locator_params(axis="x", integer=True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     return figure

@@ -12,6 +12,7 @@ from rich.table import Table
 from accsim.simulate import Run
 from accsim.spec import Overflow
 from verification.console import show
+from verification.datapaths import places_of
 from verification.reading import witnesses_of
 from verification.report import Json, run_json
 from verification.witness import Witness
@@ -224,22 +225,41 @@ def _listed(numbers: list[int]) -> str:
 
 
 def witness_table(title: str, witness: Witness) -> Table:
-    """The register step by step around the one that overflows, and the end."""
-    made = table(title, "step", "weight", "input", "product", "exact sum", "register")
-    row, x = witness.layer.rows[0].tolist(), witness.x.tolist()
-    products, _ = witness.products()
+    """The register step by step around the one that overflows, and the end.
+
+    Of a datapath: the level that overflows, item by item of its group, and the taps of each.
+    """
+    if witness.level is None:
+        made = table(title, "step", "weight", "input", "product", "exact sum", "register")
+        row, x = witness.layer.rows[0].tolist(), witness.x.tolist()
+        first: list[tuple[str, ...]]
+        first = [(str(k), str(row[k]), str(x[k])) for k in range(len(row))]
+    else:
+        made = table(title, "places", "taps", "item", "exact sum", "register")
+        first = _places(witness)
+    added, last = witness.added, len(first) - 1
     exact, held = witness.trajectory()
     gap = False
-    for k, product in enumerate(products):
-        if abs(k - witness.step) <= _AROUND or k == len(row) - 1:
+    for k, (cells, item) in enumerate(zip(first, witness.products()[0], strict=True)):
+        if abs(k - added) <= _AROUND or k == last:
             if gap:
                 made.add_row("...")
-            total, register = held[k] + product, held[k + 1]
+            total, register = held[k] + item, held[k + 1]
             shown = str(register) if register == total else f"[red]{register}[/] (not {total})"
-            cells = (k, row[k], x[k], product, exact[k + 1])
-            made.add_row(*(str(cell) for cell in cells), shown)
-        gap = abs(k - witness.step) > _AROUND
+            made.add_row(*cells, str(item), str(exact[k + 1]), shown)
+        gap = abs(k - added) > _AROUND
     return made
+
+
+def _places(witness: Witness) -> list[tuple[str, ...]]:
+    """Where each item of the group comes from: its places, and the taps that are there."""
+    taps = places_of(witness.accumulator, witness.layer.taps)
+    found: list[tuple[str, ...]] = []
+    for at in witness.group().places:
+        own = [k for k in taps[at.start : at.stop] if k >= 0]
+        ends = f"{at.start}" if len(at) == 1 else f"{at.start} to {at.stop - 1}"
+        found.append((ends, _listed(own)) if len(at) else ("bias", ""))
+    return found
 
 
 def run_table(title: str, runs: Mapping[str, Run]) -> Table:

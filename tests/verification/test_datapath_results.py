@@ -28,7 +28,7 @@ from verification.properties import oracle_answers, tap_inputs
 from verification.reading import read_reports
 from verification.report import layers_json, sealed
 from verification.starts import decide_start
-from verification.tables import levels_table
+from verification.tables import levels_table, witness_table
 from verification.tiles import tile_widths
 
 PAIR = Accumulator(16, "saturate", terms=2, rail="sum")
@@ -222,6 +222,24 @@ def test_a_picture_of_a_level(tmp_path):
     """Drawn over the items of the group that overflows."""
     trajectory_plot(tmp_path / "w.png", refuted(LANE, tall()))
     assert (tmp_path / "w.png").stat().st_size > 1000
+
+
+def test_a_table_of_a_level():
+    """Each item of the group, the places and taps that it comes from; and a bias that is last."""
+    layer = IntLayer([[1, 2, 3, 7, 5]], weight_spec=signed(4), input_spec=unsigned(2), bias=[4])
+    tree = Datapath([Accumulator(8, terms=2), Accumulator(5)], order=(0, 2, 1), bias="last")
+    made = witness_table("t", refuted(tree, layer))
+    cells = [list(column.cells) for column in made.columns]
+    assert [column.header for column in made.columns] == [
+        "places", "taps", "item", "exact sum", "register",
+    ]  # fmt: skip
+    assert cells == [
+        ["0 to 1", "2 to 3", "4 to 5", "bias"],
+        ["0, 2", "1, 3", "4", ""],
+        ["0", "14", "0", "4"],
+        ["0", "14", "14", "18"],
+        ["0", "14", "14", "[red]-14[/] (not 18)"],
+    ]
 
 
 def tall():
