@@ -41,7 +41,7 @@ class Datapath:
 
     >>> pairs = Accumulator(16, "saturate", terms=2, rail="sum")
     >>> print(Datapath([pairs, Accumulator(32)]))
-    2 products in a 16-bit saturate register, all in a 32-bit wrap register
+    2 products: 16-bit saturate register, all: 32-bit wrap register
     """
 
     levels: Sequence[Accumulator]  # kept as tuples, both
@@ -114,7 +114,7 @@ class Datapath:
 
     def __str__(self) -> str:
         return self.name or ", ".join(
-            f"{_count(level, i, self.summing)} in a {level}" for i, level in enumerate(self.levels)
+            f"{_count(level, i, self.summing)}: {level}" for i, level in enumerate(self.levels)
         )
 
 

@@ -176,8 +176,8 @@ def test_datapaths_are_values():
     assert len({one, Datapath((PAIR, Accumulator(32)), order=range(1, -1, -1))}) == 1
     assert (one.levels, one.order) == ((PAIR, Accumulator(32)), (1, 0))
     assert str(Datapath([PAIR, Accumulator(32), Accumulator(8, "saturate")])) == (
-        "2 products in a 16-bit saturate register, all in a 32-bit wrap register,"
-        " read out in a 8-bit saturate register"
+        "2 products: 16-bit saturate register, all: 32-bit wrap register, read out: 8-bit saturate"
+        " register"
     )
     assert str(Datapath([PAIR, Accumulator(32)], name="two")) == "two"
 
