@@ -7,8 +7,7 @@ from contenders import Contender, float32, values
 from workload import BYTE, SATURATE, WIDE, WRAP, Goal, Workload, exact, named, shrink
 
 from accsim import Accumulator, Datapath, unsigned
-from accsim.spec import Overflow, Rail
-from verification.bench import draw
+from verification.bench import draw, step_loop
 
 PAIR = Accumulator(16, SATURATE, terms=2, rail="sum")
 VECTOR = {
@@ -51,7 +50,7 @@ def multilevel(quick: bool) -> Workload:
     x, w = draw(random, unsigned(8), m, k), draw(random, BYTE, n, k)
     found, goals, at = {}, [], named((m, n, k))
     for name, datapath in (VECTOR | PORTABLE).items():
-        right = level_loop(x, w, datapath)
+        right = step_loop(x, w, datapath)
         if not (right != exact(x, w)).any():
             raise SystemExit(f"nothing overflows in {name}: nothing is reported")
         found[f"accsim {name}"] = Contender(values(x, w, datapath), m * n * k, right)
@@ -60,31 +59,3 @@ def multilevel(quick: bool) -> Workload:
         goals.append(Goal(f"{name}, {at}", f"accsim {name}", other, 0.7 if vector else 1.0))
     found["torch float32"] = Contender(float32(x, w), m * n * k, exact(x, w))
     return Workload(found, tuple(goals))
-
-
-def level_loop(x: np.ndarray, w: np.ndarray, datapath: Datapath) -> np.ndarray:
-    """All outputs at once, one numpy pass per product and level; in index order, without bias."""
-    held = [np.zeros((len(x), len(w)), np.int64) for _ in datapath.levels]
-    taps, summing = x.shape[1], datapath.summing
-    columns, rows = x.T.astype(np.int64), w.T.astype(np.int64)
-    for k in range(taps):
-        item = np.multiply.outer(columns[k], rows[k])
-        for i, level in enumerate(datapath.levels[: summing + 1]):
-            held[i] += item
-            done = i < summing and ((k + 1) % datapath.spans[i] == 0 or k + 1 == taps)
-            if level.rail is Rail.STEP or done:
-                held[i] = cut(held[i], level)
-            if not done:
-                break
-            item, held[i] = held[i], np.zeros_like(held[i])
-    total = held[summing]
-    for level in datapath.levels[summing:]:
-        total = cut(total, level)
-    return total
-
-
-def cut(sums: np.ndarray, level: Accumulator) -> np.ndarray:
-    """What a level keeps."""
-    if level.overflow is Overflow.SATURATE:
-        return sums.clip(level.min, level.max)
-    return (sums - level.min) % (1 << level.bits) + level.min

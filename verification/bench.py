@@ -9,17 +9,19 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from accsim._check import IntArray, integer
 from accsim.arith import fold
+from accsim.datapath import Datapath
 from accsim.layer import IntLayer
 from accsim.plan import check_host, plan
 from accsim.simulate import linear, most_threads, simulate
-from accsim.spec import Accumulator, IntSpec, Overflow, signed
+from accsim.spec import Accumulator, IntSpec, signed
+from accsim.tree import check_tree, lane_type
+from verification.level_steps import level_fields, reduce_all
 from verification.properties import FIELDS
 from verification.report import Json
 from verification.tables import table
@@ -44,7 +46,7 @@ class Setup:
     m: int
     n: int
     k: int
-    accumulator: Accumulator
+    accumulator: Accumulator | Datapath
     weights: IntSpec = BYTE
     inputs: IntSpec = BYTE
     threads: int = 1
@@ -74,7 +76,11 @@ def bench(setup: Setup, *, seed: int = 0) -> Json:
     rng = np.random.default_rng(seed)
     x, w = draw(rng, setup.inputs, setup.m, setup.k), draw(rng, setup.weights, setup.n, setup.k)
     layer = IntLayer(w, weight_spec=setup.weights, input_spec=setup.inputs)
-    check_host(layer, setup.accumulator)  # before the step loop of numpy, which would overflow
+    if isinstance(setup.accumulator, Datapath):
+        check_tree(layer, setup.accumulator)
+        lane_type(layer, setup.accumulator)
+    else:
+        check_host(layer, setup.accumulator)  # before numpy, which would overflow
     check(setup, layer, x, rng)
     times = measure(_contenders(setup, layer, x, w), setup.repeats)
     return {
@@ -86,12 +92,22 @@ def bench(setup: Setup, *, seed: int = 0) -> Json:
         "inputs": str(setup.inputs),
         "threads": setup.threads,
         "checked": {"numpy_steps": setup.m * setup.n, "folded": min(SAMPLE, setup.m * setup.n)},
-        "plans": {
-            "values": str(plan(layer, setup.inputs, setup.accumulator, counts=False, peaks=False)),
-            "counts": str(plan(layer, setup.inputs, setup.accumulator, peaks=False)),
-            "all": str(plan(layer, setup.inputs, setup.accumulator)),
-        },
+        "plans": _plans(setup, layer),
         "gmac_per_s": {name: figure(setup.macs, seconds) for name, seconds in times.items()},
+    }
+
+
+def _plans(setup: Setup, layer: IntLayer) -> Json:
+    """How each kind of call is computed."""
+    accumulator, inputs = setup.accumulator, setup.inputs
+    if isinstance(accumulator, Datapath):
+        from accsim.route import route  # numba loads when first used
+
+        return {"values": str(route(layer, inputs, accumulator, outputs=setup.m * setup.n))}
+    return {
+        "values": str(plan(layer, inputs, accumulator, counts=False, peaks=False)),
+        "counts": str(plan(layer, inputs, accumulator, peaks=False)),
+        "all": str(plan(layer, inputs, accumulator)),
     }
 
 
@@ -198,19 +214,25 @@ def check(setup: Setup, layer: IntLayer, x: IntArray, rng: np.random.Generator) 
                 raise RuntimeError(_wrong(f"simulate, {name}"))
 
 
-def step_loop(x: IntArray, w: IntArray, accumulator: Accumulator) -> IntArray:
+def step_loop(x: IntArray, w: IntArray, accumulator: Accumulator | Datapath) -> IntArray:
     """Outputs in int64: all registers at once, one numpy pass per step."""
+    if isinstance(accumulator, Datapath):
+        return level_fields(x, w, accumulator)["output"]
     columns = np.ascontiguousarray(x.T, np.int64)
     taps = np.ascontiguousarray(w.T, np.int64)
     register = np.zeros((x.shape[0], w.shape[0]), np.int64)
     for k in range(len(taps)):
         register += columns[k][:, None] * taps[k]
-        _reduce(register, accumulator)
+        reduce_all(register, accumulator)
     return register
 
 
-def step_fields(x: IntArray, w: IntArray, accumulator: Accumulator) -> dict[str, IntArray]:
+def step_fields(
+    x: IntArray, w: IntArray, accumulator: Accumulator | Datapath
+) -> dict[str, IntArray]:
     """Every field of `Run` in int64, in the same way."""
+    if isinstance(accumulator, Datapath):
+        return level_fields(x, w, accumulator)
     columns = np.ascontiguousarray(x.T, np.int64)
     taps = np.ascontiguousarray(w.T, np.int64)
     register, exact, count, low, high = np.zeros((5, x.shape[0], w.shape[0]), np.int64)
@@ -219,7 +241,7 @@ def step_fields(x: IntArray, w: IntArray, accumulator: Accumulator) -> dict[str,
         product = columns[k][:, None] * taps[k]
         register += product
         before = register.copy()
-        _reduce(register, accumulator)
+        reduce_all(register, accumulator)
         missed = before != register
         first[missed & (count == 0)] = k
         count += missed
@@ -227,16 +249,6 @@ def step_fields(x: IntArray, w: IntArray, accumulator: Accumulator) -> dict[str,
         np.minimum(low, exact, out=low)
         np.maximum(high, exact, out=high)
     return dict(zip(FIELDS, (register, count, first, low, high), strict=True))
-
-
-def _reduce(register: Any, accumulator: Accumulator) -> None:
-    """By the register's own rule, in place."""
-    if accumulator.overflow is Overflow.SATURATE:
-        np.clip(register, accumulator.min, accumulator.max, out=register)
-        return
-    register -= accumulator.min
-    register &= 2**accumulator.bits - 1
-    register += accumulator.min
 
 
 def _contenders(setup: Setup, layer: IntLayer, x: IntArray, w: IntArray) -> dict[str, Call]:

@@ -10,13 +10,23 @@ import typer
 from rich.console import Console
 
 from accsim import spec
-from accsim.spec import Accumulator, Overflow
+from accsim.datapath import Datapath
+from accsim.spec import Overflow
 from verification import tables
 from verification.console import output, show
 from verification.decide import Verdict
-from verification.options import EXIT, AsJson, Bits, Page, Rule, Unsigned, check_new, print_json
+from verification.options import (
+    EXIT,
+    AsJson,
+    DatapathName,
+    Page,
+    Unsigned,
+    check_new,
+    print_json,
+)
 from verification.page import write_page
 from verification.reading import read_reports
+from verification.registers import asked_register
 
 __all__ = ["bench", "demo", "report", "train"]
 
@@ -95,11 +105,23 @@ def bench(
     m: Annotated[int, typer.Option(help="Inputs.")] = 256,
     n: Annotated[int, typer.Option(help="Output channels.")] = 256,
     k: Annotated[int, typer.Option(help="Taps.")] = 1024,
-    bits: Bits = 16,
-    overflow: Rule = Overflow.SATURATE,
+    bits: Annotated[
+        int | None, typer.Option(help="Width of the register, 2 to 62.", show_default="16")
+    ] = None,
+    overflow: Annotated[
+        Overflow | None,
+        typer.Option(help="What the register does on overflow.", show_default="saturate"),
+    ] = None,
     unsigned: Unsigned = False,
-    weight_bits: Annotated[int, typer.Option(help="Width of the signed weights.")] = 8,
-    input_bits: Annotated[int, typer.Option(help="Width of the inputs.")] = 8,
+    datapath: DatapathName = None,
+    weight_bits: Annotated[
+        int | None,
+        typer.Option(help="Width of the signed weights.", show_default="8, or the datapath's"),
+    ] = None,
+    input_bits: Annotated[
+        int | None,
+        typer.Option(help="Width of the inputs.", show_default="8, or the datapath's"),
+    ] = None,
     unsigned_inputs: Annotated[
         bool, typer.Option("--unsigned-inputs", help="Inputs without negative values.")
     ] = False,
@@ -110,9 +132,24 @@ def bench(
     """Check the simulator on random operands, then time it beside numpy."""
     from verification import bench as timing
 
-    inputs = spec.unsigned(input_bits) if unsigned_inputs else spec.signed(input_bits)
-    register = Accumulator(bits, overflow, signed=not unsigned)
-    setup = timing.Setup(m, n, k, register, spec.signed(weight_bits), inputs, threads, repeats)
+    rule = overflow or (Overflow.SATURATE if datapath is None else Overflow.WRAP)
+    width = 16 if bits is None and datapath is None else bits
+    through = asked_register(width, datapath, rule, unsigned=unsigned)
+    assert through is not None  # no model names registers here
+    takes = through if isinstance(through, Datapath) else None
+    weights = takes and takes.weights if weight_bits is None else None
+    inputs = takes and takes.inputs if input_bits is None and not unsigned_inputs else None
+    kind = spec.unsigned if unsigned_inputs else spec.signed
+    setup = timing.Setup(
+        m,
+        n,
+        k,
+        through,
+        weights or spec.signed(8 if weight_bits is None else weight_bits),
+        inputs or kind(8 if input_bits is None else input_bits),
+        threads,
+        repeats,
+    )
     with Console(stderr=True).status("checking, then timing"):  # shown on a terminal only
         content = timing.bench(setup)
     if as_json:

@@ -83,6 +83,9 @@ WIDE = [[-128] * 9 + [127] * 9]
          ("levels", "portable")),
         (Datapath([lane(16, "saturate", 5), Accumulator(17, "saturate", rail="sum")]), unsigned(8),
          WIDE, ("levels", "portable")),
+        # two sums of at most 127 fit 9 bits, whatever they are of
+        (Datapath([lane(8, "saturate", 9), Accumulator(9, "saturate", rail="sum")]), unsigned(8),
+         WIDE, ("spill", "int16")),
         # a read-out that cuts what was cut before is a level of its own
         (Datapath([Accumulator(16), Accumulator(20), Accumulator(12, "saturate")]), unsigned(8),
          WIDE, ("levels", "portable")),

@@ -2,16 +2,20 @@
 
 import dataclasses
 import json
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from accsim import Accumulator, linear, signed, simulate, unsigned
+from accsim import Accumulator, Datapath, linear, signed, simulate, unsigned
 from accsim.arith import fold
 from accsim.errors import SpecError
 from verification import bench as module
 from verification.bench import FIELDS, Setup, bench, bench_table, figure, measure
+from verification.cli import main
+from verification.level_steps import level_fields
 
 SMALL = Setup(5, 7, 33, Accumulator(12, "saturate"))
 
@@ -144,3 +148,76 @@ def test_sizes_have_bounds(wrong):
     """At least seven rounds, one thread, one output and one step."""
     with pytest.raises(SpecError, match=f"^{next(iter(wrong))} must"):
         dataclasses.replace(SMALL, **wrong)
+
+
+DATAPATHS = [
+    Datapath([Accumulator(16, "saturate", terms=2, rail="sum"), Accumulator(20)]),
+    Datapath([Accumulator(9, "wrap", terms=3), Accumulator(12, "saturate")], order=(2, 0, 1, 3)),
+    Datapath([Accumulator(8, "saturate", terms=1), Accumulator(40), Accumulator(9, "saturate")]),
+    Datapath([Accumulator(14, "saturate", rail="sum")]),
+]
+
+
+@pytest.mark.parametrize("datapath", DATAPATHS, ids=str)
+def test_datapaths_are_checked_and_timed(datapath):
+    """Every field of the numpy loop is the definition's, and the simulator's are the loop's."""
+    content = bench(Setup(3, 4, 17, datapath, signed(8), unsigned(8)))
+    assert content["accumulator"] == str(datapath)
+    assert set(content["plans"]) == {"values"}
+    assert content["checked"] == {"numpy_steps": 12, "folded": 12}
+    assert len(content["gmac_per_s"]) == 5
+
+
+@pytest.mark.parametrize("twin", ["span", "peak", "count", "read"])
+def test_a_wrong_numpy_loop_of_levels_is_refused(monkeypatch, twin):
+    """One that hands over late, or errs in another field."""
+    changed = {
+        "span": lambda x, w, d: level_fields(x, w, replace(d, levels=wider(d))),
+        "peak": lambda x, w, d: off(level_fields(x, w, d), "peak_high"),
+        "count": lambda x, w, d: off(level_fields(x, w, d), "overflow_count"),
+        "read": lambda x, w, d: off(level_fields(x, w, d), "output"),
+    }[twin]
+    monkeypatch.setattr("verification.bench.level_fields", changed)
+    with pytest.raises(RuntimeError, match=r"^wrong result of the numpy step loop, "):
+        bench(Setup(3, 4, 17, DATAPATHS[0], signed(8), unsigned(8)))
+
+
+def wider(datapath):
+    """Groups of one more."""
+    first, *others = datapath.levels
+    return (replace(first, terms=first.terms + 1), *others)
+
+
+def off(fields, name):
+    """One field off by one."""
+    return {**fields, name: fields[name] + 1}
+
+
+def test_the_command_takes_a_datapath(capsys, monkeypatch):
+    """With the operands that it takes, or those that are asked for; a register otherwise."""
+
+    def ran(*words):
+        sizes = ["--m", "3", "--n", "2", "--k", "9", "--json"]
+        monkeypatch.setattr(sys, "argv", ["accsim", "bench", *sizes, *words])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        out, err = capsys.readouterr()
+        return stopped.value.code, json.loads(out) if out else err
+
+    code, found = ran("--datapath", "x86-avx2-u8s8")
+    told = {name: found[name] for name in ("accumulator", "weights", "inputs")}
+    assert (code, told) == (
+        0, {"accumulator": "x86-avx2-u8s8", "weights": "INT8", "inputs": "UINT8"}
+    )  # fmt: skip
+    code, found = ran("--datapath", "x86-avx2-u8s8", "--weight-bits", "4", "--unsigned-inputs")
+    assert (found["weights"], found["inputs"]) == ("INT4", "UINT8")
+    code, found = ran()
+    assert (found["accumulator"], found["inputs"]) == ("16-bit saturate register", "INT8")
+    assert ran("--datapath", "x86-avx2-u8s8", "--input-bits", "8") == (
+        2, "accsim: x86-avx2-u8s8 takes inputs of UINT8 [0, 255], not INT8 [-128, 127]\n"
+    )  # fmt: skip
+    code, told = ran("--datapath", "x86-avx2-u8s8", "--bits", "9")
+    assert (code, told) == (
+        2,
+        "accsim: Invalid value: --datapath takes the place of --bits: not both\n",
+    )
