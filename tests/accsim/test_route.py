@@ -86,6 +86,12 @@ WIDE = [[-128] * 9 + [127] * 9]
         # two sums of at most 127 fit 9 bits, whatever they are of
         (Datapath([lane(8, "saturate", 9), Accumulator(9, "saturate", rail="sum")]), unsigned(8),
          WIDE, ("spill", "int16")),
+        # but not five of 127, the last of them of two products
+        (Datapath([lane(8, "saturate", 4), Accumulator(10, "saturate", rail="sum")]), unsigned(8),
+         WIDE, ("levels", "portable")),
+        # what wraps may be negative, whatever is summed
+        (Datapath([lane(8, "wrap", 9), Accumulator(20, "saturate", signed=False)]), unsigned(8),
+         [[1] * 18], ("levels", "portable")),
         # a read-out that cuts what was cut before is a level of its own
         (Datapath([Accumulator(16), Accumulator(20), Accumulator(12, "saturate")]), unsigned(8),
          WIDE, ("levels", "portable")),
@@ -126,6 +132,9 @@ def test_a_bias_that_comes_last():
     assert way(Datapath([Accumulator(9, "saturate")], bias="last"), unsigned(8), WIDE)[0] == (
         "saturate"
     )
+    # it is in what is read out already
+    twice = Datapath([Accumulator(4), Accumulator(4, "saturate")])
+    assert way(twice, unsigned(8), WIDE, bias=[7])[0] == "exact"
 
 
 def test_stages_that_are_left():
