@@ -20,9 +20,9 @@ MODEL = Path(__file__).parents[1] / "data" / "models" / "mlp_a2qp_p12_w4a4"
 RNG = np.random.default_rng(6)
 LAYER = IntLayer(RNG.integers(-128, 128, (3, 40)), weight_spec=signed(8), input_spec=unsigned(8))
 X = RNG.integers(0, 256, (5, 40))
-MINE = """
+MINE = r"""
 name = "mine"
-title = "Mine: $5 a lane"
+title = 'Mine: $\frac{$ a lane'
 source = "my notes"
 order = [1, 0]
 bias = "last"
@@ -94,7 +94,7 @@ def test_the_tree(command, folder):
     assert "\nsource: pytorch/FBGEMM" in out
     _, out, _ = command("datapaths", "show", "mine.toml")
     assert out.splitlines() == [
-        "mine: Mine: $5 a lane",
+        "mine: Mine: $\\frac{$ a lane",
         "output",
         "└── 12-bit wrap register, on reading",
         "    └── 20-bit saturate register, once for all sums that are left, the bias last",
