@@ -76,6 +76,8 @@ def _room(sums: IntArray, most: int) -> IntArray:
     By ever smaller jumps over stretches whose largest sum is known: m log m for m items.
     """
     items = len(sums) - 1
+    if (sums[1:] >= sums[:-1]).all():  # as they are where 0 is an input
+        return np.searchsorted(sums, sums[:-1] + most, side="right") - 1 - np.arange(items)
     tops = [sums]
     while 2 ** len(tops) <= items:
         half = 2 ** (len(tops) - 1)

@@ -6,7 +6,11 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
+import torch
+from jsonschema import Draft202012Validator
+from torch import nn
 
+from a2qplus import quantize_model, to_integer
 from accsim import Accumulator, Datapath, IntLayer, arith, between, signed, simulate, unsigned
 from accsim.errors import RangeError, ReportError, SpecError, WitnessError
 from verification import (
@@ -18,15 +22,18 @@ from verification import (
     save_witness,
     search,
 )
-from verification.compare import compare_layer
+from verification.compare import compare, compare_layer
 from verification.datapaths import datapath_remarks
 from verification.folds import type_folds
+from verification.json_file import datapath_json, datapath_of
+from verification.network import comparison_json
 from verification.order import bad_order, worst_order
 from verification.page import page
 from verification.plot import trajectory_plot
 from verification.properties import oracle_answers, tap_inputs
 from verification.reading import read_reports
 from verification.report import layers_json, sealed
+from verification.schema import REPORT
 from verification.starts import decide_start
 from verification.tables import levels_table, witness_table
 from verification.tiles import tile_widths
@@ -431,3 +438,26 @@ def test_what_search_refuses():
     with pytest.raises(RangeError) as caught:
         search(LAYER, replace(AVX2, inputs=signed(8)))
     assert str(caught.value) == "avx2 takes inputs of INT8 [-128, 127], not UINT8 [0, 255]"
+
+
+def test_networks_are_compared():
+    """Each layer on the same codes, as by itself; the report names a datapath as one."""
+    torch.manual_seed(1)
+    model, x = nn.Sequential(nn.Linear(9, 6), nn.ReLU(), nn.Linear(6, 4)), torch.rand(30, 9)
+    model = quantize_model(model, weight_bits=4, act_bits=4, method="base", calibration=x)
+    tree = Datapath([Accumulator(6, "saturate", terms=3, rail="sum"), Accumulator(16)])
+    alone = {}
+
+    def watch(name, layer, codes, _):
+        alone[name] = compare_layer(layer, codes, tree, Accumulator(16))
+
+    to_integer(model, tree, watch=watch)(x)
+    found = compare(model, x, tree, Accumulator(16))
+    assert found.layers == alone
+    assert max(one.differing for one in alone.values()) > 0
+    assert found.largest > 0
+    told = comparison_json(found, tree, Accumulator(16), samples=30)
+    assert told["registers"] == [datapath_json(tree), report.accumulator_json(Accumulator(16))]
+    assert told["first"] == str(tree)
+    assert datapath_of(told["registers"][0]) == tree
+    assert Draft202012Validator(REPORT["properties"]["comparison"]).is_valid(told)
