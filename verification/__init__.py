@@ -1,6 +1,6 @@
 """Proofs, witnesses, searches, properties and the command line for narrow integer accumulators."""
 
-from verification.decide import Report, Verdict, decide
+from verification.decide import LevelReport, Report, Verdict, decide
 from verification.order import worst_order
 from verification.safety import assert_safe
 from verification.search import Disagreement, check_simulator, search
@@ -11,6 +11,7 @@ from verification.worst import worst_inputs
 
 __all__ = [
     "Disagreement",
+    "LevelReport",
     "Report",
     "Verdict",
     "Widths",

@@ -22,6 +22,7 @@ __all__ = ["LevelReport", "Levels", "level_reports", "levels_json"]
 
 _WORK = 2**35  # bits of sets that are moved, for all channels of a layer: seconds
 
+_FAR = 2**200  # no sum goes as far
 _SAID = {FALSE: False, UNKNOWN: None, TRUE: True}
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
@@ -39,7 +40,7 @@ class LevelReport:
     complement register that holds every sum, if no level below overflows, and the bias if it
     starts at it. `longest_fold`: the most items that it may sum in groups of so many, each of which
     starts empty, without overflow for any input, if none below overflows; None if all may be summed
-    at once, 0 if a single one is too much.
+    at once, 0 if a single one is too much. `low`, `high` (C,): the ends of its exact sums.
     """
 
     verdict: Verdict
@@ -49,6 +50,8 @@ class LevelReport:
     longest_fold: int | None
     unsafe_channels: tuple[int, ...]
     undecided_channels: tuple[int, ...]
+    low: IntArray
+    high: IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,14 +73,14 @@ def level_reports(layer: IntLayer, datapath: Datapath) -> Levels:
     """
     at = moments(datapath, len(datapath.places(layer.taps)))
     levels, budget = len(at), Budget(_WORK)
-    low = np.zeros((levels, layer.channels), object)
-    high = low.copy()
+    low = np.full((levels, layer.channels), _FAR, object)
+    high = -low
     rails = np.zeros((levels, layer.channels, 2), np.int8)
     folds: list[Flags] = []
     exact = True
     for piece in pieces(layer, datapath):
         own = slice(piece.first, piece.first + len(piece.low))
-        ends = [_ends(piece, one, i == datapath.summing) for i, one in enumerate(at)]
+        ends = [_ends(piece, one, _starts(piece, datapath, i)) for i, one in enumerate(at)]
         low[:, own] = np.minimum(low[:, own], np.array([each[0] for each in ends], object))
         high[:, own] = np.maximum(high[:, own], np.array([each[1] for each in ends], object))
         here = safe_folds(piece.low, piece.high, datapath)
@@ -95,14 +98,22 @@ def level_reports(layer: IntLayer, datapath: Datapath) -> Levels:
     )
 
 
-def _ends(piece: Piece, at: Moments, starts: bool) -> tuple[IntArray, IntArray]:
-    """The lowest and the highest exact sum of a level, by channel; 0 or the bias included."""
-    start = piece.bias if starts else np.zeros_like(piece.bias)
+def _ends(piece: Piece, at: Moments, starts: list[IntArray]) -> tuple[IntArray, IntArray]:
+    """The lowest and the highest exact sum of a level, by channel, what it starts at included."""
+    first = np.stack(starts, axis=1)
     lows, highs = at.sums(piece.low, piece.bias), at.sums(piece.high, piece.bias)
     return (
-        np.minimum(start, lows.min(axis=1, initial=0)),
-        np.maximum(start, highs.max(axis=1, initial=0)),
+        np.concatenate([first, lows], axis=1).min(axis=1),
+        np.concatenate([first, highs], axis=1).max(axis=1),
     )
+
+
+def _starts(piece: Piece, datapath: Datapath, level: int) -> list[IntArray]:
+    """What a level starts at, and a bias that comes last: both must be in the register."""
+    none = np.zeros_like(piece.bias)
+    if level != datapath.summing:
+        return [none]
+    return [piece.bias] if datapath.bias == "first" else [none, piece.bias]
 
 
 def _wrap_exact(piece: Piece, at: tuple[Moments, ...], datapath: Datapath) -> bool:
@@ -174,6 +185,8 @@ def _report(rails: Codes, low: IntArray, high: IntArray, fold: int | None) -> Le
         fold,
         tuple(np.flatnonzero(unsafe).tolist()),
         tuple(np.flatnonzero(unknown).tolist()),
+        low,
+        high,
     )
 
 

@@ -194,12 +194,13 @@ def test_widths_are_least(seed):
             layer, x = all_weights(spec, bias)
             for i, level in enumerate(decide(layer, datapath).levels):
                 low, high = level_peaks(layer, x, datapath, i)
-                if i == datapath.summing:
+                if i == datapath.summing:  # which must hold a bias, even one that comes last
                     low, high = np.minimum(low, bias), np.maximum(high, bias)
                 bits = [
                     bits_to_hold(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True)
                 ]
                 assert level.channel_bits.tolist() == bits, (datapath, i)
+                assert (level.low.tolist(), level.high.tolist()) == (low.tolist(), high.tolist())
                 assert level.least_bits == max(bits)
                 if level.least_bits > 2:
                     rest, least = datapath.levels[i + 1 :], level.least_bits
