@@ -7,6 +7,8 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from torch import nn
 
@@ -21,6 +23,7 @@ from verification import (
     report,
     save_witness,
     search,
+    strategies,
 )
 from verification.compare import compare, compare_layer
 from verification.datapaths import datapath_remarks
@@ -37,6 +40,7 @@ from verification.schema import REPORT
 from verification.starts import decide_start
 from verification.tables import levels_table, witness_table
 from verification.tiles import tile_widths
+from verification.traces import trace
 
 PAIR = Accumulator(16, "saturate", terms=2, rail="sum")
 AVX2 = Datapath([PAIR, Accumulator(32)], name="avx2")
@@ -326,9 +330,11 @@ def test_comparisons_on_either_side():
     assert turned.differing > 0
     assert turned.first_step == -1
     assert compare_layer(layer, x, AVX2, replace(AVX2, order=tuple(range(3)))).differing == 0
-    narrow = (Accumulator(12), Accumulator(12, "saturate"))
-    plain = compare_layer(layer, x, *narrow)
-    assert compare_layer(layer, x, Datapath([narrow[0]]), narrow[1]) == plain
+    again = IntLayer([[-4, -4]], weight_spec=signed(3), input_spec=signed(3))
+    narrow = (Accumulator(3), Accumulator(2))  # both overflow at step 0, and agree until step 1
+    plain = compare_layer(again, [[-4, -3]], *narrow)
+    assert plain.first_step == 1
+    assert compare_layer(again, [[-4, -3]], Datapath([narrow[0]]), narrow[1]) == plain
 
 
 def test_assert_safe_names_the_level():
@@ -461,3 +467,30 @@ def test_networks_are_compared():
     assert told["first"] == str(tree)
     assert datapath_of(told["registers"][0]) == tree
     assert Draft202012Validator(REPORT["properties"]["comparison"]).is_valid(told)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(strategies.datapaths(max_bits=7), st.lists(st.integers(-60, 60), max_size=20), st.data())
+def test_traces_are_what_levels_hand_over(datapath, products, data):
+    """Group by group: what one level ends with is an item of the next, and the last is the output.
+
+    Whatever overflows on the way; exact sums beside it.
+    """
+    datapath = replace(datapath, order=None)
+    register = datapath.register
+    bias = data.draw(st.integers(register.min, register.max))
+    items = exact = products
+    for level in range(len(datapath.levels)):
+        starts = datapath.starts(level, len(products)).tolist()
+        if level >= datapath.summing:  # one group, even of nothing
+            starts = [0]
+        groups = [trace(products, datapath, level, place, bias=bias) for place in starts]
+        handed = [item for group in groups for item in group.items]
+        if level == datapath.summing and datapath.bias == "last":
+            items, exact = [*items, bias], [*exact, bias]
+        assert handed == list(items)
+        assert [item for group in groups for item in group.exact_items] == list(exact)
+        items = [group.held[-1] for group in groups]
+        exact = [group.exact[-1] for group in groups]
+    assert items == [oracle_answers(products, datapath, bias)[0].output]
+    assert exact == [bias + sum(products)]
