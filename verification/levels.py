@@ -18,7 +18,7 @@ from verification.moments import Moments, Piece, moments, pieces
 from verification.reachable import Budget, passed
 from verification.verdict import Verdict
 
-__all__ = ["LevelReport", "Levels", "level_reports", "levels_json"]
+__all__ = ["LevelReport", "Levels", "level_ends", "level_reports", "levels_json"]
 
 _WORK = 2**35  # bits of sets that are moved, for all channels of a layer: seconds
 
@@ -96,6 +96,19 @@ def level_reports(layer: IntLayer, datapath: Datapath) -> Levels:
         np.logical_or.reduce([each.astype(bool) for each in over]),
         exact,
     )
+
+
+def level_ends(layer: IntLayer, datapath: Datapath, level: int) -> tuple[IntArray, IntArray]:
+    """The lowest and the highest exact sum of one level over all inputs: (C,) each."""
+    at = moments(datapath, len(datapath.places(layer.taps)))[level]
+    low = np.full(layer.channels, _FAR, object)
+    high = -low
+    for piece in pieces(layer, datapath):
+        own = slice(piece.first, piece.first + len(piece.low))
+        lows, highs = _ends(piece, at, _starts(piece, datapath, level))
+        low[own] = np.minimum(low[own], lows)
+        high[own] = np.maximum(high[own], highs)
+    return low, high
 
 
 def _ends(piece: Piece, at: Moments, starts: list[IntArray]) -> tuple[IntArray, IntArray]:

@@ -9,6 +9,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from accsim.datapath import Datapath
 from accsim.errors import RangeError
 from accsim.layer import IntLayer
 from accsim.network import Network, Register
@@ -20,6 +21,7 @@ from verification.console import output
 from verification.datapaths import register_of
 from verification.decide import Verdict, decide
 from verification.json_file import how_json
+from verification.levels import level_ends
 from verification.lowerings import lowerings, preloaded
 from verification.model import model_report
 from verification.model_files import is_model, load_data, load_model
@@ -235,11 +237,18 @@ def _reached(
             "data": report.sums_json(
                 sums_of(layers[name], run), register, int(np.count_nonzero(run.overflow_count))
             ),
-            "proved": report.ends_json(Ends(*exact_extremes(layers[name])), register),
+            "proved": report.ends_json(_proved(layers[name], accumulator), register),
         }
         for name, run in runs.items()
         if run.output.size
     }
+
+
+def _proved(layer: IntLayer, accumulator: Register) -> Ends:
+    """How far the sums go that a run tells of: those of the register that adds up what is left."""
+    if isinstance(accumulator, Datapath):
+        return Ends(*level_ends(layer, accumulator, accumulator.summing))
+    return Ends(*exact_extremes(layer))
 
 
 def _write_witnesses(folder: Path, layers: report.Json, external_data: Path | None) -> None:

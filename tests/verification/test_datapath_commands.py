@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accsim import Accumulator, Datapath, IntLayer, datapaths, signed, simulate, unsigned
+from accsim import Accumulator, Datapath, IntLayer, between, datapaths, signed, simulate, unsigned
 from accsim.datapaths.description import FOLDER
 from accsim.errors import RangeError
 from verification import decide
@@ -107,6 +107,21 @@ def test_the_tree(command, folder):
     told = json.loads(command("datapaths", "show", "mine.toml", "--json")[1])
     assert (told["schema"], told["order"], told["inputs"]) == ("accsim.datapath/1", [1, 0], None)
     assert [level["terms"] for level in told["levels"]] == [1, None, None]
+
+
+def test_data_go_no_farther_than_is_proved(command, folder):
+    """In a datapath's own order, which matters where 0 is no input: -25 comes before 25."""
+    layer = IntLayer([[5, -5]], weight_spec=signed(4), input_spec=between(4, 5))
+    layer.save(folder / "ends.npz")
+    (folder / "mine.toml").write_text(MINE.replace('rail = "sum"', "").replace('"last"', '"first"'))
+    np.save(folder / "inputs.npy", np.array([[4, 5], [5, 5]]))
+    _, out, _ = command(
+        *("verify", "ends.npz", "--datapath", "mine.toml", "--inputs", "inputs.npy", "--json")
+    )
+    reached = json.loads(out)["reached"]["ends"]
+    assert [(reached[kind]["low"], reached[kind]["high"]) for kind in ("data", "proved")] == [
+        (-25, 0), (-25, 5),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["ggml-i2s-avx2", "mine.toml", "nvdla-int8"])
