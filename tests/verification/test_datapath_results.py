@@ -158,7 +158,10 @@ def reread(content, tmp_path):
 @pytest.mark.parametrize("datapath", [AVX2, LANE, Datapath([Accumulator(9)])], ids=str)
 def test_reports_tell_of_levels(datapath, tmp_path):
     """The datapath, and each level as it was decided; read again, and drawn."""
-    content = sealed_report(datapath)
+    ends = IntLayer([[5, -5]], weight_spec=signed(4), input_spec=between(4, 5))
+    content = sealed_report(datapath, {"fc": LAYER, "ends": ends})
+    layer = content["layers"]["ends"]
+    assert layer["channel_bits"] == decide(ends, datapath).channel_bits.tolist()
     layer = content["layers"]["fc"]
     found = decide(LAYER, datapath)
     assert layer["accumulator"] == {"bits": found.accumulator.register.bits} | {
@@ -176,7 +179,7 @@ def test_reports_tell_of_levels(datapath, tmp_path):
         assert told["undecided_channels"] == list(level.undecided_channels)
     assert reread(content, tmp_path) == [content]
     assert str(datapath) in page("t", [content])
-    assert levels_table("t", content["layers"]).row_count == len(datapath.levels)
+    assert levels_table("t", content["layers"]).row_count == 2 * len(datapath.levels)
 
 
 def test_reports_of_registers_have_no_levels():
