@@ -1,5 +1,6 @@
 """What is made of decisions on datapaths: files, reports, pages, searches, comparisons, remarks."""
 
+import inspect
 import json
 from dataclasses import replace
 from itertools import permutations, product
@@ -37,10 +38,12 @@ from verification.properties import oracle_answers, tap_inputs
 from verification.reading import read_reports
 from verification.report import layers_json, sealed
 from verification.schema import REPORT
+from verification.search import overflows
 from verification.starts import decide_start
 from verification.tables import levels_table, witness_table
 from verification.tiles import tile_widths
 from verification.traces import trace
+from verification.words import rails_word
 
 PAIR = Accumulator(16, "saturate", terms=2, rail="sum")
 AVX2 = Datapath([PAIR, Accumulator(32)], name="avx2")
@@ -497,3 +500,37 @@ def test_traces_are_what_levels_hand_over(datapath, products, data):
         exact = [group.exact[-1] for group in groups]
     assert items == [oracle_answers(products, datapath, bias)[0].output]
     assert exact == [bias + sum(products)]
+
+
+def test_searches_climb_toward_every_level(monkeypatch):
+    """Hypothesis is told how far the exact sums of each level are beyond both ends."""
+    told = {}
+    module = inspect.getmodule(overflows)  # the package has a function of its name
+    monkeypatch.setattr(module, "target", lambda far, label: told.update({label: far}))
+    layer = IntLayer([[2, -3, 5]], weight_spec=signed(4), input_spec=unsigned(3))
+    tree = Datapath([Accumulator(7, terms=2), Accumulator(8, signed=False)])
+    assert overflows(layer, np.array([7, 2, 4]), tree) is False
+    assert told == {
+        "above level 0": 20 - 63,
+        "below level 0": -64 - 0,
+        "above level 1": 28 - 255,
+        "below level 1": 0 - 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("rails", "text"),
+    [
+        ((False, False), "none"),
+        ((True, False), "low"),
+        ((False, True), "high"),
+        ((True, True), "both"),
+        ((None, False), "?"),
+        ((None, None), "?"),
+        ((None, True), "high, ?"),
+        ((True, None), "low, ?"),
+    ],
+)
+def test_ends_in_words(rails, text):
+    """Which ends of a register can be passed, and what is not known."""
+    assert rails_word(list(rails)) == text

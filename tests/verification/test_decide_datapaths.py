@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from enumeration import distinct, every, totals
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from accsim import Accumulator, Datapath, IntLayer, between, signed, simulate, unsigned
 from accsim.errors import RangeError, SpecError
 from accsim.spec import bits_to_hold
 from verification import Verdict, decide, reachable, strategies
+from verification.folds import safe_folds
 from verification.level_witness import worst_group_inputs
 from verification.moments import moments
 from verification.properties import oracle_answers
@@ -414,3 +416,28 @@ def test_what_is_refused():
         with pytest.raises(SpecError) as caught:
             worst_group_inputs(layer, tree, 0, **how)
         assert str(caught.value) == text
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(strategies.datapaths(min_bits=3, max_bits=6), st.data())
+def test_folds_of_any_products(datapath, data):
+    """Of any extremes of products, growing or not: each number of items, group by group."""
+    places = data.draw(st.integers(0, 12))
+    ends = data.draw(
+        st.lists(st.tuples(*[st.integers(-9, 9)] * 2), min_size=places, max_size=places)
+    )
+    low, high = (np.array([[pick(pair) for pair in ends]], np.int64) for pick in (min, max))
+    found = safe_folds(low.reshape(1, -1), high.reshape(1, -1), datapath)
+    for unit, level, safe in zip((1, *datapath.spans), datapath.levels, found, strict=False):
+        items = -(-places // unit)
+        assert len(safe) == items
+        for n in range(1, items + 1):
+            right = True
+            for start in range(0, places, n * unit):
+                group = slice(start, min(start + n * unit, places))
+                until = [each[0, group].cumsum() for each in (low, high)]
+                at = np.append(np.arange(unit, len(until[0]), unit), len(until[0])) - 1
+                if str(level.rail) == "sum":
+                    at = at[-1:]
+                right &= bool(level.min <= until[0][at].min() and until[1][at].max() <= level.max)
+            assert safe[n - 1] == right, (n, level)
