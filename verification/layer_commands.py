@@ -42,7 +42,7 @@ from verification.options import (
     only_of_models,
     print_json,
 )
-from verification.order import worst_harm
+from verification.order import harm_line, worst_harm
 from verification.plot import trajectory_plot
 from verification.registers import BitsFrom, OneWidth, asked_register
 from verification.witness_file import load_witness, witness_json
@@ -74,7 +74,7 @@ def explain(
         show(output(), tables.witness_table(witness.name, found))
         print(found)  # noqa: T201
         if harm and harm.simulated != found.simulated:
-            print(f"in its worst order the register ends at {harm.simulated}")  # noqa: T201
+            print(harm_line(harm))  # noqa: T201
 
 
 def compare(

@@ -12,7 +12,7 @@ from accsim.errors import SpecError
 from accsim.spec import Accumulator, Overflow
 from verification.witness import Witness
 
-__all__ = ["BadOrder", "Harm", "bad_order", "worst_harm", "worst_order"]
+__all__ = ["BadOrder", "Harm", "bad_order", "harm_line", "worst_harm", "worst_order"]
 
 FEW = 7  # products whose orders are all tried
 
@@ -25,14 +25,19 @@ class Harm:
     order: list[int]
 
 
-def worst_harm(witness: Witness) -> Harm | None:
-    """The worst order of a witness's products; None for a register that wraps, or a datapath."""
-    register = witness.accumulator
-    if isinstance(register, Datapath) or register.overflow is not Overflow.SATURATE:
+def worst_harm(witness: Witness) -> Harm | BadOrder | None:
+    """The worst order of a witness's products; None for a register that wraps.
+
+    Of a datapath a bad one, as `bad_order` finds it.
+    """
+    how = witness.accumulator
+    products, bias = witness.taps()
+    if isinstance(how, Datapath):
+        return bad_order(products, how, bias=bias)
+    if how.overflow is not Overflow.SATURATE:
         return None
-    products, bias = witness.products()
-    order = worst_order(products, register, bias=bias)
-    return Harm(_end(products, order, register, bias), order)
+    order = worst_order(products, how, bias=bias)
+    return Harm(_end(products, order, how, bias), order)
 
 
 def worst_order(products: Sequence[int], accumulator: Accumulator, *, bias: int = 0) -> list[int]:
@@ -99,6 +104,14 @@ def bad_order(products: Sequence[int], datapath: Datapath, *, bias: int = 0) -> 
             found = abs(end - exact), end, order
     assert found is not None  # one order is always tried
     return BadOrder(found[1], found[2], count <= FEW)
+
+
+def harm_line(harm: Harm | BadOrder) -> str:
+    """In words what another order of a witness's products would end with."""
+    if isinstance(harm, Harm):
+        return f"in its worst order the register ends at {harm.simulated}"
+    which = "its worst order" if harm.worst else "a bad order, of a few that were tried,"
+    return f"in {which} the datapath ends at {harm.simulated}"
 
 
 def _family(products: Sequence[int], taken: list[int]) -> list[list[int]]:

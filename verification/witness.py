@@ -66,13 +66,17 @@ class Witness:
         """What the level that overflows is handed in that group. Of a datapath's witness."""
         return _group(self.layer, self.x.tolist(), self.accumulator, self.level or 0, self.step)
 
-    def products(self) -> tuple[list[int], int]:
-        """What each step adds (K), and what the register starts at; of a level, its group's."""
-        if self.level is not None:
-            group = self.group()
-            return group.items, group.start
+    def taps(self) -> tuple[list[int], int]:
+        """The products (K) in index order, and the bias."""
         row, bias = _row_of(self.layer)
         return [q * v for q, v in zip(row, self.x.tolist(), strict=True)], bias
+
+    def products(self) -> tuple[list[int], int]:
+        """What each step adds (K), and what the register starts at; of a level, its group's."""
+        if self.level is None:
+            return self.taps()
+        group = self.group()
+        return group.items, group.start
 
     def trajectory(self) -> tuple[list[int], list[int]]:
         """The exact running sum and the register, before the first step and after each: K + 1.

@@ -43,6 +43,7 @@ from verification.starts import decide_start
 from verification.tables import levels_table, witness_table
 from verification.tiles import tile_widths
 from verification.traces import trace
+from verification.witness import witness_of
 from verification.words import rails_word
 
 PAIR = Accumulator(16, "saturate", terms=2, rail="sum")
@@ -534,3 +535,28 @@ def test_searches_climb_toward_every_level(monkeypatch):
 def test_ends_in_words(rails, text):
     """Which ends of a register can be passed, and what is not known."""
     assert rails_word(list(rails)) == text
+
+
+@pytest.mark.parametrize(("taps", "which"), [(4, "its worst order"), (9, "a bad order, of a few")])
+def test_explain_tells_a_bad_order(taps, which, command, tmp_path):
+    """Of few products the worst, of many the worst that was tried; as JSON with its order."""
+    weights = [3, -4] * (taps // 2) + [1] * (taps % 2)
+    layer = IntLayer([weights], weight_spec=signed(3), input_spec=unsigned(3))
+    tree = Datapath([Accumulator(5, "saturate", terms=2), Accumulator(8)])
+    x = [7] * taps
+    witness = witness_of(
+        layer, 0, x, replace(tree, levels=[replace(tree.levels[0], bits=4), tree.last])
+    )
+    save_witness(witness, tmp_path / "w.json")
+    code, out, _ = command("explain", tmp_path / "w.json")
+    told = json.loads(command("explain", tmp_path / "w.json", "--json")[1])
+    products = [q * 7 for q in weights]
+    found = bad_order(products, witness.accumulator)
+    assert code == 0
+    assert told["worst_order"] == {
+        "simulated": found.simulated,
+        "order": found.order,
+        "worst": taps < 8,
+    }
+    assert f"in {which}" in out
+    assert f"the datapath ends at {found.simulated}\n" in out
