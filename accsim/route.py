@@ -77,6 +77,8 @@ def outputs(
 
 def route(layer: IntLayer, inputs: IntSpec, datapath: Datapath, *, outputs: int) -> Route:
     """The way to so many outputs, for inputs of this range; few do not pay a look at weights."""
+    if _largest(layer) >= 2 ** (MAX_BITS - 1):  # no one register that is simulated holds all sums
+        return LEVELS
     inputs, weights = (_with_zero(spec) for spec in (inputs, layer.weight_range))
     places, bias = datapath.places(layer.taps), _biases(layer)
 
@@ -112,6 +114,12 @@ def _biases(layer: IntLayer) -> Range:
     if layer.bias is None:
         return 0, 0
     return int(layer.bias.min()), int(layer.bias.max())
+
+
+def _largest(layer: IntLayer) -> int:
+    """No exact sum is larger in size."""
+    start = 0 if layer.bias is None else magnitude(layer.bias)
+    return start + layer.taps * layer.weight_spec.magnitude * layer.input_spec.magnitude
 
 
 def _by_ranges(layer: IntLayer, inputs: IntSpec) -> Sums:

@@ -88,7 +88,8 @@ def _told(found: list[Stage], places: int, bias: Range, sums: Sums) -> list[Stag
         else:
             items = -(-(stage.span or places) // below)
             low, high = min(0, items * item[0]), max(0, items * item[1])
-        if stage.span is None and not any(one.span is None for one in told):
+        if stage.span is None and (exact or not any(one.span is None for one in told)):
+            # cut sums have it in them; exact ones are told without
             low, high = low + min(0, bias[0]), high + max(0, bias[1])
         register, stage = stage.register, replace(stage, sums=(low, high))
         told.append(stage)

@@ -60,15 +60,15 @@ def check_tree(layer: IntLayer, datapath: Datapath) -> None:
 
 
 def reach(layer: IntLayer, datapath: Datapath) -> int:
-    """No intermediate of this simulation is larger in size, whatever the data.
+    """Every intermediate of this simulation is smaller in size, whatever the data.
 
-    Of each level its span 2^bits and the largest sum of items that it is handed, those of the level
-    below being in that one's range; and the largest exact sum.
+    Than its span 2^bits and the largest sum of items that it is handed, of each level, those of the
+    level below being in that one's range; and than one more than the largest exact sum.
     """
     item = layer.weight_spec.magnitude * layer.input_spec.magnitude
     bias = 0 if layer.bias is None else magnitude(layer.bias)
     places = len(datapath.places(layer.taps))
-    most = bias + layer.taps * item
+    most = bias + layer.taps * item + 1
     spans = (1, *datapath.spans)
     for i, level in enumerate(datapath.levels):
         if i < datapath.summing:
@@ -89,8 +89,8 @@ def lane_type(layer: IntLayer, datapath: Datapath) -> type[np.int32] | type[np.i
     most = reach(layer, datapath)
     if most > 2**63:
         raise HostWidthError(
-            f"{most}, the largest register's span plus the largest sum it is handed, must not"
-            " exceed 2^63"
+            f"{most}, the largest register's span plus the largest sum it is handed, or 1 plus the"
+            " largest exact sum, must not exceed 2^63"
         )
     return np.int32 if most <= 2**31 else np.int64
 

@@ -273,12 +273,25 @@ def test_starts_and_host_integers():
     with pytest.raises(HostWidthError) as caught:
         simulate(wide, [0] * 6, Datapath([Accumulator(62, terms=2), Accumulator(62)]))
     assert str(caught.value) == (
-        f"{2**62 + 3 * 2**61}, the largest register's span plus the largest sum it is handed, must"
-        " not exceed 2^63"
+        f"{2**62 + 3 * 2**61}, the largest register's span plus the largest sum it is handed, or 1"
+        " plus the largest exact sum, must not exceed 2^63"
     )
     # what a narrow register hands over is narrow, however large the sums that it is handed
     narrow = Datapath([Accumulator(8, terms=6), Accumulator(62)])
     assert simulate(wide, [2**30] * 6, narrow).output.tolist() == [0]
+
+
+@pytest.mark.parametrize("bits", [31, 63])
+def test_exact_sums_at_the_end_of_a_lane(bits):
+    """An exact sum of 2^31 is no int32, and one of 2^63 no int64, though registers are narrow."""
+    weight, x = -(2 ** (bits // 2)), -(2 ** (bits // 2))
+    narrow = Datapath([Accumulator(8, terms=1), Accumulator(8)])
+    layer = IntLayer([[weight] * 2], weight_spec=between(weight, 0), input_spec=between(x, 0))
+    if bits == 31:
+        assert_exact(layer, np.array([x, x]), narrow)
+    else:
+        with pytest.raises(HostWidthError):
+            simulate(layer, [x, x], narrow)
 
 
 def test_groups_longer_than_any_sum():

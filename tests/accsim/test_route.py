@@ -273,6 +273,30 @@ def test_read_outs_of_another_type_than_the_sums():
 
 
 @pytest.mark.parametrize(
+    ("levels", "x", "expected"),
+    [
+        ([Accumulator(8, "saturate", rail="sum")], 2**30, 127),  # 2^62 is 0 in 62 bits
+        # beside 61 bits a sum of nearly 2^63 is too much, but not what each product leaves
+        ([lane(61, "wrap", 1), Accumulator(61)], 2**31 - 1, -(2**32)),
+    ],
+)
+def test_sums_that_no_register_holds(levels, x, expected):
+    """Sums of more than 62 bits go through the levels themselves, which hand on less."""
+    assert linear([[x] * 2], [[2**31] * 2], Datapath(levels)).tolist() == [[expected]]
+
+
+def test_a_bias_that_is_read_out():
+    """Sums from -40 to 40 are in 8 bits, and beside the bias of 100 they are not."""
+    layer = IntLayer([[1, 1]], weight_spec=signed(2), input_spec=between(-20, 20), bias=[100])
+    datapath = Datapath([Accumulator(32), Accumulator(8, "saturate")])
+    for bias in ("first", "last"):
+        late = Datapath(datapath.levels, bias=bias)
+        run = simulate(layer, [20, 20], late, peaks=False)
+        assert run.output.tolist() == [127]
+        assert [level.overflow_count.tolist() for level in run.levels] == [[0], [1]]
+
+
+@pytest.mark.parametrize(
     "where", ["ranges", "weights", "nowhere", "a channel that is looked at late"]
 )
 def test_counts_of_levels_that_hold_all(monkeypatch, where):
