@@ -101,12 +101,12 @@ def replayed(content: Any, name: str) -> Witness:
     _check_members(content, name)
     try:
         layer = IntLayer(
-            np.array([content["weight"]]),
+            _entries([content["weight"]]),
             weight_spec=IntSpec.parse(content["weight_spec"]),
             input_spec=IntSpec.parse(content["input_spec"]),
             bias=np.array([content["bias"]]),
         )
-        layer.input_spec.check(integer_array(content["x"], "x"), "x")
+        layer.input_spec.check(integer_array(_entries(content["x"]), "x"), "x")
         accumulator = _how(content)
         channel = integer(content["channel"], "channel", 0, 2**40)
         found = witness_of(layer, 0, content["x"], accumulator)
@@ -119,6 +119,12 @@ def replayed(content: Any, name: str) -> Witness:
                 f" {content[claim]}"
             )
     return replace(found, channel=channel)
+
+
+def _entries(listed: Any) -> np.ndarray[Any, np.dtype[Any]]:
+    """What is listed as an array; of no taps, too, which numpy takes for floats."""
+    found = np.array(listed)
+    return found if found.size else found.astype(np.int64)
 
 
 def _how(content: dict[str, Any]) -> Accumulator | Datapath:

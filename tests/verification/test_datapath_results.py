@@ -96,6 +96,14 @@ def test_files_replay(datapath, tmp_path):
     assert load_witness(path).accumulator == Accumulator(9)
 
 
+def test_a_witness_without_taps(tmp_path):
+    """A bias alone can be too much for what is read out."""
+    layer = IntLayer(np.zeros((1, 0), int), weight_spec=signed(2), input_spec=signed(2), bias=[9])
+    witness = refuted(Datapath([Accumulator(8), Accumulator(4)]), layer)
+    save_witness(witness, tmp_path / "w.json")
+    assert str(load_witness(tmp_path / "w.json")) == str(witness)
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
