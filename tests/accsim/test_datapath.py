@@ -22,6 +22,7 @@ from accsim import (
 from accsim.datapath import lanes
 from accsim.errors import HostWidthError, RangeError, SpecError
 from accsim.kernels import levels as kernels
+from accsim.tree import reach
 from verification import strategies
 from verification.properties import FIELDS, assert_exact, oracle_answers
 
@@ -292,6 +293,31 @@ def test_exact_sums_at_the_end_of_a_lane(bits):
     else:
         with pytest.raises(HostWidthError):
             simulate(layer, [x, x], narrow)
+
+
+@pytest.mark.parametrize("bits", [30, 61])
+def test_small_negative_sums_are_large_without_a_sign(bits):
+    """-1 is 2^30 - 1 in a register that wraps and has no sign, and three of these no int32."""
+    small = {"weight_spec": signed(2), "input_spec": unsigned(1)}
+    plain = {"weight_spec": unsigned(2), "input_spec": unsigned(3)}
+    lane = Accumulator(bits, signed=False, terms=1)
+    layer = IntLayer([[-1] * 3], **small)
+    assert_exact(layer, np.array([1] * 3), Datapath([lane, Accumulator(16, "saturate")]))
+    once = Datapath([lane, Accumulator(16, "saturate", rail="sum")])
+    assert_exact(layer, np.array([1] * 3), once)
+    # also where a level below makes the sums negative
+    turns = Datapath([Accumulator(4, terms=1), lane, once.last])
+    assert_exact(IntLayer([[2] * 3], **plain), np.array([7] * 3), turns)
+    # or a bias
+    read = Datapath([Accumulator(8), Accumulator(bits, signed=False), Accumulator(bits)])
+    assert reach(IntLayer([[1]], bias=[-1], **plain), read) == 2**bits + 2**bits
+    assert reach(IntLayer([[1]], bias=[1], **plain), read) == 2**bits + 22
+    if bits == 61:
+        with pytest.raises(HostWidthError):
+            simulate(IntLayer([[-1] * 4], **small), [1] * 4, once)
+        # what is never negative stays small
+        fits = IntLayer([[1] * 4], **plain)
+        assert simulate(fits, [1] * 4, once).output.tolist() == [4]
 
 
 def test_groups_longer_than_any_sum():
