@@ -65,11 +65,8 @@ def reach(layer: IntLayer, datapath: Datapath) -> int:
     Than its span 2^bits and the largest sum of items that it is handed, of each level, those of the
     level below being in that one's range; and than one more than the largest exact sum.
     """
-    weights, inputs = layer.weight_spec, layer.input_spec
-    item = weights.magnitude * inputs.magnitude
-    negative = any(q * x < 0 for q in (weights.min, weights.max) for x in (inputs.min, inputs.max))
-    biases = np.zeros(1, np.int64) if layer.bias is None else layer.bias
-    bias = magnitude(biases)
+    item = layer.weight_spec.magnitude * layer.input_spec.magnitude
+    bias = 0 if layer.bias is None else magnitude(layer.bias)
     places = len(datapath.places(layer.taps))
     most = bias + layer.taps * item + 1
     spans = (1, *datapath.spans)
@@ -78,15 +75,11 @@ def reach(layer: IntLayer, datapath: Datapath) -> int:
             items = min(level.terms or 1, max(places, 1))
         else:
             items = max(-(-places // spans[-1]), 1) if i == datapath.summing else 1
-        total = items * item
-        if i == datapath.summing:
-            total, negative = total + bias, negative or bool(biases.min() < 0)
+        total = items * item + (bias if i == datapath.summing else 0)
         most = max(most, 2**level.bits + total)
-        wraps = level.overflow is Overflow.WRAP
         # a small negative sum is a large one in a register that wraps and has no sign
-        large = wraps and negative and not level.signed
-        item = 2**level.bits if large else min(total, 2**level.bits)
-        negative = level.signed and (negative or (wraps and total > level.max))
+        turns = level.overflow is Overflow.WRAP and not level.signed
+        item = 2**level.bits if turns else min(total, 2**level.bits)
     return most
 
 
