@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -137,6 +138,7 @@ def _by_ranges(layer: IntLayer, inputs: IntSpec) -> Sums:
 def _by_weights(rows: IntArray, inputs: IntSpec) -> Sums:
     """Between what the sums of groups of places lie, over all inputs."""
 
+    @cache  # stages ask again whenever one of them is left out
     def sums(span: int | None) -> Range:
         low, high = group_sums(rows, span or max(rows.shape[1], 1), inputs.min, inputs.max)
         return int(low), int(high)

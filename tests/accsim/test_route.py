@@ -21,6 +21,7 @@ from accsim import (
     unsigned,
 )
 from accsim.kernels.forms import Target
+from accsim.kernels.levels import group_sums
 from accsim.stages import stages
 from accsim.tree import climb
 from verification import strategies
@@ -117,6 +118,21 @@ def test_long_calls_look_at_the_weights():
     assert way(AVX2, unsigned(8), weight, outputs=40 * route.MANY)[0] == "pairs"
     weight[0, :2] = 127
     assert way(AVX2, unsigned(8), weight, outputs=40 * route.MANY)[0] == "pairs"
+
+
+def test_sums_of_weights_are_found_once(monkeypatch):
+    """For each number of places, however many levels are left out because of them."""
+    spans = []
+
+    def counted(rows, span, least, greatest):
+        spans.append((len(rows), span))
+        return group_sums(rows, span, least, greatest)
+
+    monkeypatch.setattr(route, "group_sums", counted)
+    deep = Datapath([PAIR, lane(17, "wrap", 2), lane(18, "wrap", 2), Accumulator(32)])
+    weight = [[127] + [0] * 31] * 20
+    assert way(deep, unsigned(8), weight, outputs=20 * route.MANY)[0] == "exact"
+    assert len(spans) == len(set(spans)) > 0
 
 
 def test_a_bias_that_comes_last():
