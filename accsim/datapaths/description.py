@@ -11,7 +11,7 @@ from typing import Any
 
 from accsim.datapath import Datapath, lanes
 from accsim.errors import AccsimError, DatapathFileError, SpecError
-from accsim.spec import MAX_TERMS, Accumulator, IntSpec
+from accsim.spec import MAX_TERMS, Accumulator, IntSpec, Overflow
 from accsim.toml_files import arguments, blamed, read_toml
 
 __all__ = ["CHECKS", "Described", "describe", "load", "names", "safe_products"]
@@ -23,6 +23,7 @@ CHECKS = {
     "documented": "as its documents say",
     "none": "compared with nothing",
 }
+Range = tuple[int, int]
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 
 
@@ -85,7 +86,7 @@ def safe_products(datapath: Datapath) -> tuple[int | None, ...]:
     """How many products a group of each level always takes, of any operands in the datapath's.
 
     Products as they follow each other in the level's own order, its register having started at 0,
-    the levels below handing over at most what their registers hold. Where none of these wraps one
+    the levels below handing over whatever their registers can hold. Where none of these wraps one
     product more can overflow the level. None: no number of them can.
 
     Raises: SpecError for a datapath that does not say its operands.
@@ -94,51 +95,48 @@ def safe_products(datapath: Datapath) -> tuple[int | None, ...]:
         raise SpecError("a datapath must name its inputs and weights for their products to count")
     x, q = datapath.inputs, datapath.weights
     products = [a * b for a in (x.min, x.max) for b in (q.min, q.max)]
-    extremes = {True: max(*products, 0), False: min(*products, 0)}
-    counts: list[int | None] = []
-    for index, level in enumerate(datapath.levels):
-        most = datapath.spans[index] if index < datapath.summing else MAX_TERMS
-        known = [
-            _first(most, level, _reach(datapath, index, extremes[high], high=high), high=high)
-            for high in extremes
-        ]
-        counts.append(min((count for count in known if count is not None), default=None))
-    return tuple(counts)
+    extremes = min(*products, 0), max(*products, 0)
+    return tuple(_first(datapath, index, extremes) for index in range(len(datapath.levels)))
 
 
-def _reach(datapath: Datapath, index: int, product: int, *, high: bool) -> Any:
-    """How far n products go in a level, as a function of n, if none of its own overflows."""
-
-    def handed(n: int, to: int) -> int:
-        """What the levels below `to` make of n products at most (at least)."""
-        if to == 0:
-            return n * product
-        below = to - 1
-        if below > datapath.summing:
-            return held(n, below)
-        span = datapath.spans[below] if below < datapath.summing else MAX_TERMS
-        groups, rest = divmod(n, span)
-        return groups * held(span, below) + held(rest, below) if groups else held(rest, below)
-
-    def held(n: int, level: int) -> int:
-        register = datapath.levels[level]
-        there = handed(n, level)
-        return min(there, register.max) if high else max(there, register.min)
-
-    return lambda n: handed(n, index)
+def _handed(datapath: Datapath, n: int, index: int, extremes: Range) -> Range:
+    """What the levels below this one make of n products at least and at most."""
+    least, greatest = extremes
+    if index == 0:
+        return n * least, n * greatest
+    below = index - 1
+    if below > datapath.summing:
+        return _held(datapath, n, below, extremes)
+    span = datapath.spans[below] if below < datapath.summing else MAX_TERMS
+    groups, rest = divmod(n, span)
+    low, high = _held(datapath, rest, below, extremes)
+    if groups:
+        full = _held(datapath, span, below, extremes)
+        low, high = low + groups * full[0], high + groups * full[1]
+    return low, high
 
 
-def _first(most: int, level: Accumulator, reach: Any, *, high: bool) -> int | None:
-    """The last n up to `most` before the level can overflow on one side; None if it never can."""
+def _held(datapath: Datapath, n: int, index: int, extremes: Range) -> Range:
+    """What a level's register holds of n products at least and at most."""
+    register = datapath.levels[index]
+    low, high = _handed(datapath, n, index, extremes)
+    if register.overflow is Overflow.WRAP and not (register.min <= low and high <= register.max):
+        return register.min, register.max  # over one end it comes back at the other
+    return max(low, register.min), min(high, register.max)
+
+
+def _first(datapath: Datapath, index: int, extremes: Range) -> int | None:
+    """The most products before a level can overflow; None if it never can."""
+    level = datapath.levels[index]
 
     def fits(n: int) -> bool:
-        value: int = reach(n)
-        return value <= level.max if high else value >= level.min
+        low, high = _handed(datapath, n, index, extremes)
+        return level.min <= low and high <= level.max
 
-    if fits(most):
+    low, top = 0, datapath.spans[index] if index < datapath.summing else MAX_TERMS
+    if fits(top):
         return None
-    low, top = 0, most  # fits and does not
-    while top - low > 1:
+    while top - low > 1:  # `low` fits and `top` does not
         middle = (low + top) // 2
         low, top = (middle, top) if fits(middle) else (low, middle)
     return low

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accsim import IntLayer, IntSpec, datapaths, signed, simulate, unsigned
+from accsim import Accumulator, Datapath, IntLayer, IntSpec, datapaths, signed, simulate, unsigned
 from accsim.datapath import lanes
 from accsim.datapaths import CHECKS, describe, load, names, safe_products
 from accsim.datapaths.description import FOLDER
@@ -322,3 +322,21 @@ def test_lane_maps(name, lane, others):
     order = load(name).order
     assert list(order[: len(lane)]) == lane
     assert {place: order[place] for place in others} == others
+
+
+def test_safe_products_above_a_register_that_wraps():
+    """Past its highest value it hands over its lowest, which the one above may not hold."""
+    lane = Accumulator(4, terms=4)
+    two = {"inputs": unsigned(2), "weights": unsigned(2)}  # products of at most 9
+    assert safe_products(Datapath([lane, Accumulator(16, signed=False)], **two)) == (0, 0)
+    small = {"inputs": unsigned(1), "weights": unsigned(2)}  # two of 3 fit
+    assert safe_products(Datapath([lane, Accumulator(16, signed=False)], **small)) == (2, 2)
+    # and -1 is the highest value of one without a sign
+    without = Datapath([Accumulator(8, signed=False, terms=4), Accumulator(8)], **small)
+    assert safe_products(without) == (None, 42)
+    turned = replace(without, weights=signed(2))
+    assert safe_products(turned) == (0, 0)
+    neon = load("neon-mull-mlal")  # a pair of (-128)·(-128) is -32768
+    assert safe_products(neon)[2] == 131072
+    assert not overflows(neon, 2, 131072)
+    assert overflows(neon, 2, 131074)
