@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from accsim._check import integer, integer_array
+from accsim._check import integer, integer_array, whole
 from accsim.datapath import Datapath
 from accsim.errors import AccsimError, SpecError, WitnessError
 from accsim.files import atomically
@@ -101,12 +101,12 @@ def replayed(content: Any, name: str) -> Witness:
     _check_members(content, name)
     try:
         layer = IntLayer(
-            _entries([content["weight"]]),
+            _entries(content["weight"], "weight")[None],
             weight_spec=IntSpec.parse(content["weight_spec"]),
             input_spec=IntSpec.parse(content["input_spec"]),
             bias=np.array([content["bias"]]),
         )
-        layer.input_spec.check(integer_array(_entries(content["x"]), "x"), "x")
+        layer.input_spec.check(integer_array(_entries(content["x"], "x"), "x"), "x")
         accumulator = _how(content)
         channel = integer(content["channel"], "channel", 0, 2**40)
         found = witness_of(layer, 0, content["x"], accumulator)
@@ -121,10 +121,10 @@ def replayed(content: Any, name: str) -> Witness:
     return replace(found, channel=channel)
 
 
-def _entries(listed: Any) -> np.ndarray[Any, np.dtype[Any]]:
-    """What is listed as an array; of no taps, too, which numpy takes for floats."""
-    found = np.array(listed)
-    return found if found.size else found.astype(np.int64)
+def _entries(listed: Any, name: str) -> np.ndarray[Any, np.dtype[Any]]:
+    """What is listed as an array: integers, or none at all, which numpy takes for floats."""
+    entries = [whole(entry, name) for entry in listed]
+    return np.array(entries, None if entries else np.int64)
 
 
 def _how(content: dict[str, Any]) -> Accumulator | Datapath:
@@ -140,7 +140,7 @@ def _how(content: dict[str, Any]) -> Accumulator | Datapath:
 def _check_members(content: Any, name: str) -> None:
     """The members of a witness, all of them there and no more."""
     schema = content.get("schema") if isinstance(content, dict) else None
-    if schema not in _OWN:
+    if not isinstance(schema, str) or schema not in _OWN:
         raise WitnessError(f"{name} must be of schema {SCHEMA} or {OF_DATAPATH}, not {schema!r}")
     if wrong := sorted(content.keys() ^ (_MEMBERS | _OWN[schema])):
         raise WitnessError(f"{name} must have the members of a witness: {', '.join(wrong)}")

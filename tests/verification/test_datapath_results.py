@@ -110,6 +110,11 @@ def test_a_witness_without_taps(tmp_path):
         ({"level": 1}, "w.json must tell what happens: level is 0, not 1"),
         ({"level": False}, "w.json must tell what happens: level is 0, not False"),
         ({"step": 0}, "w.json must tell what happens: step is 1, not 0"),
+        (
+            {"weight": [127, 127, True, 0]},
+            "w.json is not a witness: weight must be integers, not True",
+        ),
+        ({"schema": []}, "w.json must be of schema accsim.witness/1 or accsim.witness/2, not []"),
         ({"register": 4}, "w.json must tell what happens: register is 508, not 4"),
         ({"accumulator": {}}, "w.json must have the members of a witness: accumulator"),
         (

@@ -89,7 +89,7 @@ def test_a_file_replays(tmp_path):
         ),
         (
             {"x": [0, 1.5, 0, 0]},
-            "w.json is not a witness: x must be an array of integers, not of float64",
+            "w.json is not a witness: x must be integers, not 1.5",
         ),
         (
             {"weight": [9, 9, 9, 9]},
