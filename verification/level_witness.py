@@ -70,10 +70,11 @@ def _driven(row: IntArray, spec: IntSpec, taps: IntArray, side: int) -> IntArray
 
 
 def find_level_witness(layer: IntLayer, datapath: Datapath) -> Witness | None:
-    """The witness of the innermost level that can overflow; None if none can.
+    """A witness, sought from the innermost level that can overflow; None if none can.
 
     Of the channel whose sums go farthest beyond its rails the sum of the fewest places that does,
-    every entry as near 0 as it may be: none can move toward 0 and anything still overflow.
+    every entry as near 0 as it may be: none can move toward 0 and anything still overflow. What
+    overflows in the end may be a level above, which takes less.
     """
     at = moments(datapath, len(datapath.places(layer.taps)))
     worst: tuple[tuple[int, int], int, Piece] | None = None
