@@ -121,13 +121,12 @@ def _simulate_levels(
         else:
             climb(layer, x, datapath, threads, output, fields)
     counts, firsts = fields[:2]
-    never = np.iinfo(np.int32).max
-    first = np.where(firsts < 0, never, firsts).min(axis=0)
+    first = firsts.view(np.uint32).min(axis=0).view(np.int32)  # without a sign -1 is the largest
     low, high = (field[datapath.summing] for field in fields[2:]) if peaks else (None, None)
     return Run(
         output,
         counts.sum(axis=0, dtype=np.int32),
-        np.where(first == never, -1, first).astype(np.int32),
+        first,
         low,
         high,
         levels=tuple(LevelRun(*one) for one in zip(*fields, strict=True)),

@@ -26,7 +26,7 @@ __all__ = [
     "windows",
 ]
 
-ENTRIES = 2**22  # inputs under taps that are laid out at a time
+ENTRIES = 2**21  # inputs under taps that are laid out at a time
 SMALL = 2**22  # fewer products than that are done by one thread
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -182,23 +182,23 @@ def windows(layer: IntLayer, x: IntArray, most: int) -> Iterator[tuple[At, IntAr
     inputs, *kernel = weight.shape[1:]
     if not layer.is_conv:
         x = x.reshape(images, layer.taps, 1, 1)
-    if any(padding):
-        x = np.pad(x, ((0, 0), (0, 0), *((p, p) for p in padding)))
     spans = tuple(dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1))
-    if layer.taps == 0:  # numpy has no windows into nothing
-        found = np.zeros((images, 0, 1, 1, 1, 1), x.dtype)
-    else:
-        found = np.lib.stride_tricks.sliding_window_view(x, spans, axis=(2, 3))
-        found = found[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+    border = ((0, 0), (0, 0), *((p, p) for p in padding))
     line = layer.taps * width + 1
     lines = min(height, max(1, most // line))
     step = max(1, most // (line * height)) if lines == height else 1
     for first in range(0, images, step):
+        some = slice(first, first + step)
+        part = np.pad(x[some], border) if any(padding) else x[some]
+        if layer.taps == 0:  # numpy has no windows into nothing
+            found = np.zeros((len(part), 0, 1, 1, 1, 1), x.dtype)
+        else:
+            found = np.lib.stride_tricks.sliding_window_view(part, spans, axis=(2, 3))
+            found = found[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
         for group in range(groups):
             own = slice(group * inputs, (group + 1) * inputs)
             for top in range(0, height, lines):
-                at = At(slice(first, first + step), group, slice(top, top + lines))
-                yield at, found[at.images, own, at.lines]
+                yield At(some, group, slice(top, top + lines)), found[:, own, top : top + lines]
 
 
 def placed(array: IntArray, places: IntArray, axis: int) -> IntArray:

@@ -1,5 +1,6 @@
 """Datapaths: what they are, what is refused, and that the simulator does what the oracle says."""
 
+import tracemalloc
 from dataclasses import astuple
 
 import numpy as np
@@ -322,3 +323,28 @@ def test_groups_longer_than_any_sum():
     layer = IntLayer([[1, 1, -1]], weight_spec=signed(2), input_spec=unsigned(4))
     assert_exact(layer, np.array([15, 15, 15]), datapath)
     assert linear([[15, 15, 15]], [[1, 1, -1]], datapath).tolist() == [[0]]
+
+
+@pytest.mark.parametrize("peaks", [None, False], ids=["outputs", "counts"])
+def test_memory_beside_inputs_and_outputs(monkeypatch, peaks):
+    """Images are padded and laid out, and levels joined, without copies of all of them."""
+    monkeypatch.setattr("accsim.tree.ENTRIES", 2**12)
+    monkeypatch.setattr("accsim.route.ENTRIES", 2**12)
+    datapath = Datapath([Accumulator(39, "saturate", terms=2), Accumulator(5, rail="sum")])
+    how = {"weight_spec": signed(2), "input_spec": signed(40), "padding": 1}
+    layer = IntLayer(np.ones((1, 1, 1, 1), int), **how)
+    x = np.full((100, 1, 40, 40), -(2**39))
+
+    def run():
+        if peaks is None:
+            return [conv2d(x, layer.weight, datapath, padding=1)]
+        run = simulate(layer, x, datapath, peaks=peaks)
+        levels = [(one.overflow_count, one.first_overflow) for one in run.levels]
+        return [run.output, run.overflow_count, run.first_overflow, *sum(levels, ())]
+
+    run()
+    tracemalloc.start()
+    kept = sum(each.nbytes for each in run())
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < kept + x.nbytes // 4
