@@ -118,9 +118,19 @@ def test_safe_products():
             level, published, true, _ = CORRECTED[name]
             assert counts[level] == true != published
         for level, count in enumerate(counts):
-            if count is not None and count < 2**18 and name != "neon-mull-mlal":
+            if count is not None and count < 2**18:
                 assert not overflows(datapath, level, count), (name, level)
-                assert overflows(datapath, level, count + 1), (name, level)
+                wraps = name == "neon-mull-mlal" and level == 2  # a lane of 2 products below it
+                assert overflows(datapath, level, count + (2 if wraps else 1)), (name, level)
+
+
+def test_safe_products_above_a_level_that_wraps():
+    """A lane hands over the other end of its register, of products none of which has that sign."""
+    lane = Accumulator(4, signed=False, terms=2, rail="sum")
+    datapath = Datapath([lane, Accumulator(5)], inputs=unsigned(1), weights=IntSpec(-1, 0))
+    assert safe_products(datapath) == (0, 2)
+    assert [overflows(datapath, 1, taps) for taps in (1, 2, 3)] == [False, False, True]
+    assert safe_products(load("neon-mull-mlal"))[2] == 131072
 
 
 def test_safe_products_of_other_operands():
@@ -244,6 +254,10 @@ def test_a_file_of_ones_own(tmp_path):
         (
             f"{WHOLE}[order]\nshape = [2, 2]\naxes = [0, 2]\n",
             "mine.toml: lanes axes must be an integer from 0 to 1, not 2",
+        ),
+        (
+            f"{WHOLE}[order]\nshape = {[1] * 65}\naxes = {list(range(65))}\n",
+            "mine.toml: lanes must be of at most 32 axes, not 65",
         ),
         (
             f"{WHOLE}[checked]\nkind = 'seen'\nhow = 'once'\n",
