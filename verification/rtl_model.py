@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from accsim._check import whole
 from accsim.arith import check_bias, reduce
 from accsim.errors import SpecError
@@ -98,29 +100,36 @@ class Scoreboard:
         due = self.model.step(weight, x, bias=bias)
         step, self.steps = self.steps, self.steps + 1
         self.overflowed += due.overflow
-        width = self.model.accumulator.bits
-        bits = _bits(register, width)
-        if bits != _bits(due.register, width):
+        right, bits = self._register(due.register), self._register(register)
+        if bits != right:
             raise AssertionError(
                 f"step {step}: {held} + {weight} * {x} must leave the register at"
-                f" {_bits(due.register, width)} ({due.register}), not {bits}"
-                f" ({self._value(bits)})"
+                f" {right} ({due.register}), not {bits} ({self._value(bits)})"
             )
         for name, flag in (("overflow", overflow), ("sticky", sticky)):
-            right = _bits(int(getattr(due, name)), 1)
-            if flag is not None and _bits(flag, 1) != right:
-                raise AssertionError(f"step {step}: {name} must be {right}, not {_bits(flag, 1)}")
+            right = str(int(getattr(due, name)))
+            if flag is not None and _bits(flag, 0, 1) != right:
+                told = _bits(flag, 0, 1)
+                raise AssertionError(f"step {step}: {name} must be {right}, not {told}")
+
+    def _register(self, value: object) -> str:
+        accumulator = self.model.accumulator
+        return _bits(value, accumulator.min, accumulator.bits)
 
     def _value(self, bits: str) -> str:
-        """What bits stand for; "unknown" where one is neither 0 nor 1."""
-        if not set(bits) <= {"0", "1"}:
+        """What bits stand for; "unknown" where they are not all 0 or 1."""
+        if not bits or not set(bits) <= {"0", "1"}:
             return "unknown"
         value = int(bits, 2)
         negative = self.model.accumulator.signed and bits[0] == "1"
         return str(value - (1 << len(bits)) if negative else value)
 
 
-def _bits(value: object, width: int) -> str:
-    if isinstance(value, int):
-        return format(value & ((1 << width) - 1), f"0{width}b")
-    return str(value)
+def _bits(value: object, least: int, width: int) -> str:
+    """The bits that show an integer, told as one if these cannot; other things as they write."""
+    if not isinstance(value, (int, np.integer, np.bool_)):
+        return str(value)
+    number = int(value)
+    if not least <= number < least + (1 << width):
+        return f"the integer {number}"
+    return format(number & ((1 << width) - 1), f"0{width}b")

@@ -278,6 +278,12 @@ SATURATING = Accumulator(4, "saturate")
         (Accumulator(4), {"register": -5}, "step 1: 7 + 5 * 1 must leave the register at 1100 (-4), not 1011 (-5)"),
         (Accumulator(4, signed=False), {"register": 8}, "step 1: 7 + 5 * 1 must leave the register at 1100 (12), not 1000 (8)"),
         (Accumulator(4, signed=False), {"register": "01100"}, "step 1: 7 + 5 * 1 must leave the register at 1100 (12), not 01100 (12)"),
+        (SATURATING, {"register": 23}, "step 1: 7 + 5 * 1 must leave the register at 0111 (7), not the integer 23 (unknown)"),
+        (Accumulator(4), {"register": 12}, "step 1: 7 + 5 * 1 must leave the register at 1100 (-4), not the integer 12 (unknown)"),
+        (Accumulator(4, signed=False), {"register": 1100}, "step 1: 7 + 5 * 1 must leave the register at 1100 (12), not the integer 1100 (unknown)"),
+        (SATURATING, {"register": np.int64(6)}, "step 1: 7 + 5 * 1 must leave the register at 0111 (7), not 0110 (6)"),
+        (SATURATING, {"register": ""}, "step 1: 7 + 5 * 1 must leave the register at 0111 (7), not  (unknown)"),
+        (SATURATING, {"register": 7, "overflow": 3}, "step 1: overflow must be 1, not the integer 3"),
         (SATURATING, {"register": 7, "overflow": "0"}, "step 1: overflow must be 1, not 0"),
         (SATURATING, {"register": 7, "overflow": 0}, "step 1: overflow must be 1, not 0"),
         (SATURATING, {"register": 7, "overflow": True, "sticky": "x"}, "step 1: sticky must be 1, not x"),
@@ -297,7 +303,7 @@ def test_the_scoreboard_counts():
     board = Scoreboard(SATURATING)
     for register in (7, 7, 7):
         board.step(7, 1, register=register)
-    board.step(-1, 1, register=6)
+    board.step(-1, 1, register=np.int64(6), overflow=np.bool_(False))
     board.step(-8, 1, bias=-7, register=-8, overflow=1)
     assert (board.steps, board.overflowed) == (5, 3)
 
