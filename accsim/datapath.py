@@ -17,7 +17,7 @@ from accsim.spec import MAX_TERMS, Accumulator, IntSpec, Rail
 __all__ = ["Datapath", "lanes"]
 
 MAX_ORDER = 2**20  # products in one period of an order
-MAX_AXES = 32  # numpy 1 has no more
+MAX_AXES = 64  # numpy has no more
 
 Bias = Literal["first", "last"]
 
@@ -127,7 +127,7 @@ def lanes(shape: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
     >>> lanes((2, 8), (1, 0))
     (0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15)
 
-    Raises: SpecError unless axes are a permutation of the shape's, 32 at most.
+    Raises: SpecError unless axes are a permutation of the shape's, 64 at most.
     """
     sizes = [integer(size, "lanes shape", 1, MAX_ORDER) for size in shape]
     order = [integer(axis, "lanes axes", 0, max(len(sizes) - 1, 0)) for axis in axes]

@@ -257,7 +257,7 @@ def test_a_file_of_ones_own(tmp_path):
         ),
         (
             f"{WHOLE}[order]\nshape = {[1] * 65}\naxes = {list(range(65))}\n",
-            "mine.toml: lanes must be of at most 32 axes, not 65",
+            "mine.toml: lanes must be of at most 64 axes, not 65",
         ),
         (
             f"{WHOLE}[checked]\nkind = 'seen'\nhow = 'once'\n",
