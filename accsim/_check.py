@@ -11,13 +11,14 @@ import numpy as np
 from accsim.errors import DtypeError, ShapeError, SpecError
 
 IntArray = np.ndarray[Any, np.dtype[Any]]
+LONGEST = 500  # characters of a value in an error
 
 
 def integer(value: object, what: str, low: int, high: int) -> int:
     """`value` as a Python int in [low, high]; bools and floats are not integers."""
     number = value if type(value) is int else _index(value)
     if number is None or not low <= number <= high:
-        raise SpecError(f"{what} must be an integer from {low} to {high}, not {_shown(value)}")
+        raise SpecError(f"{what} must be an integer from {low} to {high}, not {shown(value)}")
     return number
 
 
@@ -25,14 +26,17 @@ def real(value: object, what: str) -> float:
     """`value` as a finite float of at least 0; bools and words are not numbers."""
     number = isinstance(value, float | int) and not isinstance(value, bool)
     if not number or not 0 <= value <= sys.float_info.max:  # type: ignore[operator]
-        raise SpecError(f"{what} must be a finite number of at least 0, not {_shown(value)}")
+        raise SpecError(f"{what} must be a finite number of at least 0, not {shown(value)}")
     return float(value)  # type: ignore[arg-type]
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as an error tells it: as Python writes it, but no more than a line of it."""
     number = _index(value)
-    vast = number is not None and number.bit_length() > 1000  # Python prints no such number
-    return "one of over 1000 bits" if vast else repr(value)
+    if number is not None and number.bit_length() > 1000:  # Python prints no such number
+        return "one of over 1000 bits"
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def whole(value: object, what: str) -> int:

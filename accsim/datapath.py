@@ -10,13 +10,14 @@ from typing import Literal
 
 import numpy as np
 
-from accsim._check import IntArray, integer
+from accsim._check import IntArray, integer, shown
 from accsim.errors import SpecError
 from accsim.spec import MAX_TERMS, Accumulator, IntSpec, Rail
 
 __all__ = ["Datapath", "lanes"]
 
 MAX_ORDER = 2**20  # products in one period of an order
+MAX_LEVELS = 64
 MAX_AXES = 64  # numpy has no more
 
 Bias = Literal["first", "last"]
@@ -58,14 +59,14 @@ class Datapath:
         if self.order is not None:
             object.__setattr__(self, "order", _permutation(self.order))
         if self.bias not in ("first", "last"):
-            raise SpecError(f'Datapath bias must be "first" or "last", not {self.bias!r}')
+            raise SpecError(f'Datapath bias must be "first" or "last", not {shown(self.bias)}')
         for name in ("inputs", "weights"):
             given = getattr(self, name)
             if given is not None and not isinstance(given, IntSpec):
-                raise SpecError(f"Datapath {name} must be an IntSpec or None, not {given!r}")
+                raise SpecError(f"Datapath {name} must be an IntSpec or None, not {shown(given)}")
         for name in ("name", "source"):
             if not isinstance(getattr(self, name), str):
-                raise SpecError(f"Datapath {name} must be text, not {getattr(self, name)!r}")
+                raise SpecError(f"Datapath {name} must be text, not {shown(getattr(self, name))}")
 
     @property
     def summing(self) -> int:
@@ -144,7 +145,9 @@ def _levels(given: object) -> tuple[Accumulator, ...]:
     """The levels, of which the first without `terms` is the summing one."""
     levels = tuple(given) if isinstance(given, Iterable) else ()
     if not levels or not all(isinstance(level, Accumulator) for level in levels):
-        raise SpecError(f"Datapath levels must be Accumulators, inner to outer, not {given!r}")
+        raise SpecError(f"Datapath levels must be Accumulators, inner to outer, not {shown(given)}")
+    if len(levels) > MAX_LEVELS:
+        raise SpecError(f"a Datapath must have at most {MAX_LEVELS} levels, not {len(levels)}")
     if levels[-1].terms is not None:
         raise SpecError(
             f"the last level sums all that is left: terms must be None, not {levels[-1].terms}"

@@ -22,7 +22,15 @@ import numpy as np
 
 from accsim.errors import LayerFileError
 
-__all__ = ["DATA", "Allowed", "atomically", "read_array", "read_arrays", "write_arrays"]
+__all__ = [
+    "DATA",
+    "Allowed",
+    "atomically",
+    "read_array",
+    "read_arrays",
+    "read_plain",
+    "write_arrays",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -73,6 +81,17 @@ def atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
 
 
+def read_plain(path: Path, most: int | None = None) -> bytes:
+    """What a plain file holds, or so many bytes of it; opening a pipe would wait.
+
+    Raises: OSError for what cannot be read, or is no plain file.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Not a plain file", str(path))
+    with path.open("rb") as file:
+        return file.read(-1 if most is None else most)
+
+
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
     """Write arrays of numbers as an uncompressed .npz file, the same bytes for the same arrays."""
     with atomically(path) as file, zipfile.ZipFile(file, "w") as archive:
@@ -94,6 +113,7 @@ def read_arrays(path: str | os.PathLike[str], allowed: Allowed = INTEGERS) -> di
     """
     path = Path(path)
     try:
+        read_plain(path, 0)
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             _check_members(path, members, allowed)
@@ -118,7 +138,7 @@ def read_array(path: str | os.PathLike[str], allowed: Allowed = INTEGERS) -> Arr
     """
     path = Path(path)
     try:
-        return _parse(path.read_bytes(), path.name, allowed)
+        return _parse(read_plain(path), path.name, allowed)
     except OSError as error:
         raise LayerFileError(f"{path.name} cannot be read: {error.strerror}") from None
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from accsim._check import IntArray, integer
+from accsim._check import IntArray, integer, shown
 from accsim.errors import RangeError, SpecError
 
 __all__ = ["Accumulator", "IntSpec", "Overflow", "Rail", "between", "signed", "unsigned"]
@@ -85,7 +85,7 @@ class IntSpec:
                 return cls(int(pair[1]), int(pair[2]))
         raise SpecError(
             f'IntSpec text must be like "INT4", "UINT8" (1 to {MAX_BITS} bits) or "[-7, 8]",'
-            f" not {text!r}"
+            f" not {shown(text)}"
         )
 
     def __str__(self) -> str:
@@ -181,7 +181,7 @@ class Accumulator:
             except ValueError:
                 words = " or ".join(f'"{one}"' for one in kind)
                 raise SpecError(
-                    f"Accumulator {name} must be {words}, not {getattr(self, name)!r}"
+                    f"Accumulator {name} must be {words}, not {shown(getattr(self, name))}"
                 ) from None
         if not isinstance(self.signed, bool | np.bool_):
             raise SpecError(f"Accumulator signed must be True or False, not {self.signed!r}")

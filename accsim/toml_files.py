@@ -15,6 +15,7 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from accsim.errors import AccsimError, SpecError
+from accsim.files import read_plain
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,6 +25,7 @@ else:
 __all__ = ["arguments", "blamed", "read_toml"]
 
 MOST_BYTES = 2**20
+MOST_DOTS = 1000
 _FORMS = {
     bool: (bool, "true or false"),
     int: (int, "an integer"),
@@ -38,17 +40,19 @@ _FORMS = {
 def read_toml(path: Path, error: type[AccsimError]) -> dict[str, Any]:
     """What is in a TOML file.
 
-    Raises: `error` for a file that cannot be read, is no TOML, or is of over 1 MiB.
+    Raises: `error` for a file that cannot be read, is no TOML, is of over 1 MiB, or has a line with
+    more dots than any is written with: keys of very many parts take very long.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+        data = read_plain(path, MOST_BYTES + 1)
     except OSError as reason:
         raise error(f"{path.name} cannot be read: {reason.strerror}") from None
     if len(data) > MOST_BYTES:
         raise error(f"{path.name} must be a TOML file of at most {MOST_BYTES} bytes")
+    if any(line.count(b".") > MOST_DOTS for line in data.splitlines()):
+        raise error(f"{path.name} must have at most {MOST_DOTS} dots in a line")
     try:
-        return tomllib.loads(data.decode())
+        return tomllib.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as reason:
         raise error(f"{path.name} must be a TOML file: {reason}") from None
 

@@ -99,7 +99,7 @@ def _level(axes: Axes, found: Described, index: int, left: float) -> None:
         linespacing=1.45,
     )  # fmt: skip
     if found.what[index]:
-        what = fill(found.what[index], 30)
+        what = fill(found.what[index], 30, max_lines=3, placeholder=" ...")
         below: dict[str, Any] = {"ha": "center", "va": "top", "size": 7.5, "style": "italic"}
         axes.text(middle, -_HALF - 0.07, what, parse_math=False, **below)
     if index == datapath.summing:

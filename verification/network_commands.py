@@ -106,21 +106,21 @@ def bench(
     n: Annotated[int, typer.Option(help="Output channels.")] = 256,
     k: Annotated[int, typer.Option(help="Taps.")] = 1024,
     bits: Annotated[
-        int | None, typer.Option(help="Width of the register, 2 to 62.", show_default="16")
+        int | None, typer.Option(help="Width of the register, 2 to 62; 16 if not given.")
     ] = None,
     overflow: Annotated[
         Overflow | None,
-        typer.Option(help="What the register does on overflow.", show_default="saturate"),
+        typer.Option(help="What the register does on overflow; saturate if not given."),
     ] = None,
     unsigned: Unsigned = False,
     datapath: DatapathName = None,
     weight_bits: Annotated[
         int | None,
-        typer.Option(help="Width of the signed weights.", show_default="8, or the datapath's"),
+        typer.Option(help="Width of the signed weights; 8, or the datapath's, if not given."),
     ] = None,
     input_bits: Annotated[
         int | None,
-        typer.Option(help="Width of the inputs.", show_default="8, or the datapath's"),
+        typer.Option(help="Width of the inputs; 8, or the datapath's, if not given."),
     ] = None,
     unsigned_inputs: Annotated[
         bool, typer.Option("--unsigned-inputs", help="Inputs without negative values.")

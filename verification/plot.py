@@ -142,13 +142,21 @@ def _trajectory(witness: Witness) -> Figure:
     axes.set(
         xlabel="products added" if witness.level in (None, 0) else "items added",
         ylabel="value",
-        title=f"Channel {witness.channel} leaves {where_of(witness)} at step {witness.step}",
+        title=f"Channel {witness.channel} leaves {where_of(witness)} {_when(witness)}",
     )
     if witness.level is not None:  # often of a few items
         axes.locator_params(axis="x", integer=True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     return figure
+
+
+def _when(witness: Witness) -> str:
+    """The step, or of a level which of its group's items, as the axis counts them."""
+    if witness.level is None:
+        return f"at step {witness.step}"
+    kind = "product" if witness.level == 0 else "item"
+    return f"with {kind} {witness.added + 1} of its group (step {witness.step})"
 
 
 def _accuracy(sweeps: Mapping[str, list[Json]]) -> Figure:
