@@ -86,7 +86,7 @@ def read_plain(path: Path, most: int | None = None) -> bytes:
 
     Raises: OSError for what cannot be read, or is no plain file.
     """
-    if path.exists() and not path.is_file():
+    if path.exists() and not (path.is_file() or path.is_dir()):
         raise OSError(errno.EINVAL, "Not a plain file", str(path))
     with path.open("rb") as file:
         return file.read(-1 if most is None else most)

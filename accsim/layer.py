@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from accsim._check import IntArray, integer, integer_array, plain, read_only
+from accsim._check import IntArray, integer, integer_array, plain, read_only, shown
 from accsim.arith import check_bias
+from accsim.datapath import Datapath
 from accsim.errors import AccsimError, LayerFileError, ShapeError, SpecError
 from accsim.files import read_arrays, write_arrays
 from accsim.spec import MAX_BITS, Accumulator, IntSpec, between, bits_to_hold, signed, unsigned
@@ -219,13 +220,17 @@ def range_of(array: IntArray, name: str, within: IntSpec | None = None) -> IntSp
 _range = lru_cache(maxsize=1024)(between)
 
 
-def check_start(layer: IntLayer, accumulator: Accumulator) -> None:
+def check_start(layer: IntLayer, accumulator: Accumulator | Datapath) -> None:
     """Raise unless these are a layer and a register that can start at every channel's bias.
 
     Raises: SpecError for other things; RangeError naming the first bias outside the register.
     """
+    if isinstance(accumulator, Datapath):
+        raise SpecError(f"accumulator must be one Accumulator here, not a Datapath, {accumulator}")
     if not isinstance(accumulator, Accumulator):
-        raise SpecError(f"accumulator must be an Accumulator, not {accumulator!r}")
+        raise SpecError(
+            f"accumulator must be an Accumulator or a Datapath, not {shown(accumulator)}"
+        )
     if not accumulator.alone:
         raise SpecError(
             "accumulator with terms or rail is a level: give Datapath([...]) of all levels"

@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 ENTRIES = 2**21  # inputs under taps that are laid out at a time
+FEW = 64  # output positions that fill no vectors
 SMALL = 2**22  # fewer products than that are done by one thread
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -118,29 +119,34 @@ def climb(
     table = _table(datapath, len(places), lane_type(layer, datapath))
     bias = np.zeros(layer.channels, np.int64) if layer.bias is None else layer.bias
     none = [np.empty((0, 0, 0), np.int64)] * (4 - len(fields) if fields else 0)
-    each = layer.channels // layer.groups
     for at, window in windows(layer, x, ENTRIES):
         own = at.channels(layer)
-        columns = placed(_columns(window), places, axis=0)
-        positions = columns.shape[1]
-        out = np.empty((each, positions), output.dtype)
-        parts = [np.empty((len(a), each, positions), a.dtype) for a in fields]
+        sides = placed(_columns(window), places, axis=0), rows[own]
+        starts = bias[own], np.zeros(sides[0].shape[1], np.int64)
+        swapped = sides[0].shape[1] < min(FEW, len(sides[1]))  # lanes are what there is more of
+        if swapped:
+            sides, starts = (sides[1].T, sides[0].T), starts[::-1]
+        columns, scalars = (read_only(np.ascontiguousarray(side)) for side in sides)
+        shape = len(scalars), columns.shape[1]
+        out = np.empty(shape, output.dtype)
+        parts = [np.empty((len(a), *shape), a.dtype) for a in fields]
         share(
-            threads if positions * each * len(places) >= SMALL else 1,
+            threads if prod(shape) * len(places) >= SMALL else 1,
             kernels.statistics if fields else kernels.values,
-            kernels.tasks(positions, each),
-            read_only(columns),
-            rows[own],
+            kernels.tasks(shape[1], shape[0]),
+            columns,
+            scalars,
             table,
             datapath.summing,
-            read_only(bias[own]),
+            *(read_only(start) for start in starts),
             datapath.bias == "last",
             out,
             *parts,
             *none,
         )
         for whole, part in zip([output[None], *fields], [out[None], *parts], strict=True):
-            store(layer, x, at, part, window.shape, whole)
+            found = part.swapaxes(1, 2) if swapped else part
+            store(layer, x, at, found, window.shape, whole)
 
 
 @dataclass(frozen=True, slots=True)

@@ -495,13 +495,13 @@ CASES = [
         "register an int",
         lambda: linear(X, W, 8),
         SpecError,
-        "accumulator must be an Accumulator, not 8",
+        "accumulator must be an Accumulator or a Datapath, not 8",
     ),
     (
         "decide register None",
         lambda: decide(layer(), None),
         SpecError,
-        "accumulator must be an Accumulator, not None",
+        "accumulator must be an Accumulator or a Datapath, not None",
     ),
     (
         "decide a weight",
@@ -999,7 +999,7 @@ CASES = [
         "integer network register",
         lambda: to_integer(quantized(nn.Linear(2, 2)), 12),
         SpecError,
-        "accumulator must be an Accumulator, not 12",
+        "accumulator must be an Accumulator or a Datapath, not 12",
     ),
     (
         "edge bits",
@@ -1312,7 +1312,7 @@ CASES = [
         "search register",
         lambda: search(layer(), 8),
         SpecError,
-        "accumulator must be an Accumulator, not 8",
+        "accumulator must be an Accumulator or a Datapath, not 8",
     ),
     (
         "search bias",

@@ -69,7 +69,7 @@ class Comparison:
 def compare_layer(layer: IntLayer, x: object, first: How, second: How) -> Difference:
     """Run one layer on the codes x with two registers or datapaths. Shapes, raises: `simulate`."""
     registers = (first, second)
-    runs = [simulate(layer, x, register) for register in registers]
+    runs = [simulate(layer, x, register, peaks=False) for register in registers]
     return _difference(layer, np.asarray(x), registers, runs)
 
 
@@ -90,7 +90,7 @@ def compare(model: nn.Module, x: Tensor, first: How, second: How) -> Comparison:
 
     def watch(name: str, layer: IntLayer, codes: IntArray, run: Run) -> None:
         if name in names:
-            runs = [run, simulate(layer, codes, second)]
+            runs = [run, simulate(layer, codes, second, peaks=False)]
             one_call = _difference(layer, codes, (first, second), runs)
             found.setdefault(name, []).append(one_call)
 
@@ -123,7 +123,7 @@ def compare_network(
 
     def watch(name: str, layer: IntLayer, codes: IntArray, run: Run) -> None:
         if name in network.layers:
-            runs = [run, simulate(layer, codes, second)]
+            runs = [run, simulate(layer, codes, second, peaks=False)]
             one_call = _difference(layer, codes, (first, second), runs)
             samples = tuple(seen[name] + sample for sample in one_call.samples)
             found.setdefault(name, []).append(replace(one_call, samples=samples))

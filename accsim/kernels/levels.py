@@ -91,11 +91,15 @@ def _climb(
         _hand_on(held, levels, summing, at[0] + k, at[1])
 
 
-def _finish(held: Array, levels: Array, summing: int, last: Any) -> None:
-    """The bias that comes last, the summing level's overflow, and the read-outs."""
-    lane = held.dtype.type
-    for r in range(held.shape[1]):
-        held[summing, r] = lane(held[summing, r] + last)
+def _start(row: Array, one: Any, many: Array) -> None:
+    """Add what the registers start at, or get last, in two parts: of the row, and by lane."""
+    lane = row.dtype.type
+    for r in range(len(row)):
+        row[r] = lane(row[r] + lane(one + many[r]))
+
+
+def _finish(held: Array, levels: Array, summing: int) -> None:
+    """The summing level's overflow, and the read-outs."""
     _settle(held[summing], levels[summing])
     for i in range(summing + 1, len(held)):
         held[i] = held[i - 1]
@@ -107,6 +111,7 @@ _add = njit(cache=True)(_add)
 _add_saturating = njit(cache=True)(_add_saturating)
 _hand_on = njit(cache=True)(_hand_on)
 _climb = njit(cache=True)(_climb)
+_start = njit(cache=True)(_start)
 _finish = njit(cache=True)(_finish)
 
 
@@ -147,23 +152,25 @@ def values(
     levels: Array,
     summing: int,
     starts: Array,
+    lane_starts: Array,
     bias_last: bool,
     out: Array,
 ) -> None:
     """What the last level ends with, for the tasks from `begin` to `end`.
 
     columns (places, M) and rows (C, places) of any integer dtype, levels (levels, 6) in the lane
-    dtype, starts (C,), out (C, M).
+    dtype, out (C, M). Either side may be the weights: registers start at the sum of starts (C,) and
+    lane_starts (M,).
     """
     places, positions = columns.shape
-    lane = levels.dtype.type
     for task in range(begin, end):
         block = _block(task, positions, len(rows))
         channel0, channels, first, count = block
         held = np.zeros((channels, len(levels), count), levels.dtype)
+        own = lane_starts[first : first + count]
         if not bias_last:
             for c in range(channels):
-                held[c, summing] = lane(starts[channel0 + c])
+                _start(held[c, summing], starts[channel0 + c], own)
         for place0 in range(0, places, PLACES):
             size = min(PLACES, places - place0)
             panel = np.empty((size, count), levels.dtype)
@@ -172,8 +179,9 @@ def values(
             for c in range(channels):
                 _climb(held[c], scalars[c], panel, levels, summing, (place0, places))
         for c in range(channels):
-            last = lane(starts[channel0 + c]) if bias_last else lane(0)
-            _finish(held[c], levels, summing, last)
+            if bias_last:
+                _start(held[c, summing], starts[channel0 + c], own)
+            _finish(held[c], levels, summing)
             for r in range(count):
                 out[channel0 + c, first + r] = held[c, len(levels) - 1, r]
 
@@ -231,12 +239,8 @@ def _climb_all(
             state[i, EXACT] = lane(0)
 
 
-def _finish_all(state: Array, levels: Array, summing: int, last: Any, place: int) -> None:
+def _finish_all(state: Array, levels: Array, summing: int, place: int) -> None:
     """As `_finish`."""
-    lane = state.dtype.type
-    for f in (HELD, EXACT):
-        for r in range(state.shape[2]):
-            state[summing, f, r] = lane(state[summing, f, r] + last)
     _settle_all(state[summing], levels[summing], place)
     for i in range(summing + 1, len(levels)):
         _give(state[i - 1], state[i])
@@ -255,6 +259,7 @@ def statistics(
     levels: Array,
     summing: int,
     starts: Array,
+    lane_starts: Array,
     bias_last: bool,
     out: Array,
     counts: Array,
@@ -269,12 +274,13 @@ def statistics(
         block = _block(task, positions, len(rows))
         channel0, channels, first, count = block
         state = np.zeros((channels, len(levels), 6, count), levels.dtype)
+        own = lane_starts[first : first + count]
         for c in range(channels):
             for i in range(len(levels)):
                 state[c, i, FIRST] = lane(-1)
             if not bias_last:
                 for f in (HELD, EXACT, PEAK_LOW, PEAK_HIGH):
-                    state[c, summing, f] = lane(starts[channel0 + c])
+                    _start(state[c, summing, f], starts[channel0 + c], own)
         for place0 in range(0, places, PLACES):
             size = min(PLACES, places - place0)
             panel = np.empty((size, count), levels.dtype)
@@ -283,8 +289,10 @@ def statistics(
             for c in range(channels):
                 _climb_all(state[c], scalars[c], panel, levels, summing, (place0, places))
         for c in range(channels):
-            last = lane(starts[channel0 + c]) if bias_last else lane(0)
-            _finish_all(state[c], levels, summing, last, max(places - 1, 0))
+            if bias_last:
+                for f in (HELD, EXACT):
+                    _start(state[c, summing, f], starts[channel0 + c], own)
+            _finish_all(state[c], levels, summing, max(places - 1, 0))
             for i in range(len(levels)):
                 for r in range(count):
                     at = (i, channel0 + c, first + r)

@@ -23,12 +23,16 @@ from accsim import (
 from accsim.datapath import lanes
 from accsim.errors import HostWidthError, RangeError, SpecError
 from accsim.kernels import levels as kernels
+from accsim.simulate import plan_for
 from accsim.tree import reach
 from verification import strategies
 from verification.properties import FIELDS, assert_exact, oracle_answers
 
 PAIR = Accumulator(16, "saturate", terms=2, rail="sum")
 AVX2 = Datapath([PAIR, Accumulator(32)])
+
+
+ONE_TAP = IntLayer([[1]], weight_spec=signed(8), input_spec=unsigned(8))
 
 
 def told(fold):
@@ -112,6 +116,25 @@ def test_ragged_tiles(bits, count):
 
 
 PAIR_END = Accumulator(17, "saturate", rail="sum")
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_few_inputs_of_many_channels(rows, late):
+    """The channels are the lanes: biases by lane, results the other way round."""
+    rng = np.random.default_rng(rows)
+    layer = IntLayer(
+        rng.integers(-128, 128, (kernels.LANES + 9, 21)),
+        weight_spec=signed(8),
+        input_spec=unsigned(8),
+        bias=rng.integers(-900, 900, kernels.LANES + 9),
+    )
+    levels = [Accumulator(11, "saturate", terms=4), Accumulator(12, "saturate")]
+    datapath = Datapath(levels, order=(3, 1, 0, 2, 4), bias="last" if late else "first")
+    x = rng.integers(0, 256, (rows, 21))
+    assert_exact(layer, x, datapath)
+    values = linear(x, layer.weight, datapath, bias=layer.bias)
+    np.testing.assert_array_equal(values, simulate(layer, x, datapath).output)
 
 
 def test_several_threads_and_pieces_give_the_same(monkeypatch):
@@ -232,6 +255,23 @@ def test_datapaths_are_values():
         (
             lambda: linear([[1]], [[1]], Accumulator(8, terms=4)),
             "accumulator with terms or rail is a level: give Datapath([...]) of all levels",
+        ),
+        (
+            lambda: linear([[1]], [[1]], "x86-avx2-u8s8"),
+            "accumulator must be an Accumulator or a Datapath, not 'x86-avx2-u8s8'",
+        ),
+        (
+            lambda: plan_for(ONE_TAP, [1], AVX2),
+            "accumulator must be one Accumulator here, not a Datapath, 2 products: 16-bit saturate"
+            " register, all: 32-bit wrap register",
+        ),
+        (
+            lambda: Datapath([Accumulator(8, terms=1)] * 64 + [Accumulator(8)]),
+            "a Datapath must have at most 64 levels, not 65",
+        ),
+        (
+            lambda: Datapath([Accumulator(8)], bias="m" * 9000),
+            f'Datapath bias must be "first" or "last", not \'{"m" * 499}...',
         ),
         (
             lambda: linear([[1]], [[1]], PAIR_END),

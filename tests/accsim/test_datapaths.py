@@ -185,6 +185,7 @@ def test_a_file_of_ones_own(tmp_path):
             " invalid start byte",
         ),
         ("#" * (2**20 + 1), "mine.toml must be a TOML file of at most 1048576 bytes"),
+        (".".join("a" * 1002) + " = 1", "mine.toml must have at most 1000 dots in a line"),
         (
             f"wires = 3\n{WHOLE}",
             "mine.toml: keys of the file must be of name, title, source, levels, inputs, weights,"

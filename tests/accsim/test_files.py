@@ -324,3 +324,11 @@ def test_a_target_that_is_a_folder_survives(tmp_path):
         LAYER.save(tmp_path / "x.npz")
     assert os.listdir(tmp_path) == ["x.npz"]
     assert os.listdir(tmp_path / "x.npz") == []
+
+
+@pytest.mark.parametrize("read", [read_array, read_arrays], ids=["npy", "npz"])
+def test_a_pipe_is_no_file(tmp_path, read):
+    """Opening one would wait for somebody to write."""
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(LayerFileError, match=r"^pipe.npz cannot be read: Not a plain file$"):
+        read(tmp_path / "pipe.npz")

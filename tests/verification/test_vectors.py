@@ -175,7 +175,7 @@ WRONG = {
         "bias[1] is 4, outside the 2-bit wrap register [-2, 1]",
     ),
     "seed": (lambda of: chosen_stimulus(of, Accumulator(8), seed=-1), SpecError, f"seed must be an integer from 0 to {2**63 - 1}, not -1"),
-    "no register": (lambda of: chosen_stimulus(of, 8), SpecError, "accumulator must be an Accumulator, not 8"),
+    "no register": (lambda of: chosen_stimulus(of, 8), SpecError, "accumulator must be an Accumulator or a Datapath, not 8"),
     "a level": (
         lambda of: chosen_stimulus(of, Accumulator(8, rail="sum")),
         SpecError,
