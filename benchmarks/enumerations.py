@@ -15,7 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from accsim import Accumulator, IntLayer, IntSpec, Overflow, between, signed, unsigned
+from accsim import (
+    Accumulator,
+    Datapath,
+    IntLayer,
+    IntSpec,
+    Overflow,
+    between,
+    signed,
+    unsigned,
+)
 
 SPECS = [unsigned(1), unsigned(2), signed(2), signed(3, narrow=True), between(-1, 3),
          between(2, 4), between(-4, -2), between(1, 1), between(-1, -1), between(0, 0)]  # fmt: skip
@@ -23,6 +32,17 @@ FIELDS = ("output", "overflow_count", "first_overflow", "peak_low", "peak_high")
 REGISTERS = [
     Accumulator(bits, rule, signed=is_signed)
     for bits, rule, is_signed in product((2, 3, 4), Overflow, (True, False))
+]
+# one register, in index order and not; levels that step and that do not; read-outs; a bias at last
+NARROW = Accumulator(3, "saturate", terms=2, rail="sum")
+WRAPS = Accumulator(3, terms=1)
+TREES = [
+    Datapath([Accumulator(4)]),
+    Datapath([Accumulator(4, "saturate")], order=(1, 2, 0)),
+    Datapath([Accumulator(4, rail="sum")]),
+    Datapath([NARROW, Accumulator(4)], bias="last"),
+    Datapath([WRAPS, NARROW, Accumulator(4, "saturate"), Accumulator(3, "saturate")], order=(1, 0)),
+    Datapath([Accumulator(5, signed=False, terms=2), Accumulator(6), Accumulator(4)]),
 ]
 
 
@@ -160,7 +180,7 @@ def padding() -> Iterator[Any]:
 
 
 def decide() -> Iterator[Any]:
-    """Three channels at a time, of all rows of 2 taps, in registers of up to 6 bits."""
+    """Three channels at a time, of all rows of 2 taps, in registers of up to 6 bits, and trees."""
     from verification.decide import Verdict, decide
 
     yield [(str(verdict), verdict.value) for verdict in Verdict]
@@ -173,6 +193,8 @@ def decide() -> Iterator[Any]:
                 bias=[0, 1, -2],
             )
             yield outcome(decide, layer, Accumulator(bits, rule))
+            if (bits, rule, first % 6) == (4, Overflow.WRAP, 0):
+                yield [outcome(decide, layer, tree) for tree in TREES]
     for layer in convolutions((1, 2), input_spec=between(2, 5), padding=1):
         yield outcome(decide, layer, Accumulator(4))
 

@@ -45,6 +45,7 @@ AROUND = [
 BOUNDS = "tests/accsim/test_bounds.py::test_"
 PORTABLE = "tests/accsim/test_portable.py::test_"
 DECIDE = "tests/verification/test_decide.py::test_"
+LEVELS = "tests/verification/test_decide_datapaths.py::test_"
 ALWAYS = ["tests/test_signatures.py"]
 TESTS = {
     "accsim/arith.py": ["tests/accsim/test_arith.py", *ALWAYS],
@@ -68,10 +69,12 @@ TESTS = {
         "compiled",
     ],
     "verification/decide.py": [
+        LEVELS + "nothing_to_sum",
         DECIDE + "padding_without_zero",
         DECIDE + "what_is_refused",
         DECIDE + "decide_equals_enumeration[[1, 1]]",
         DECIDE + "a_report_by_hand",
+        LEVELS + "one_level_is_the_register_itself",
         *ALWAYS,
     ],
     "accsim/padding.py": ["tests/accsim/test_padding.py", *ALWAYS],

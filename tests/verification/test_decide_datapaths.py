@@ -391,6 +391,7 @@ def test_nothing_to_sum():
         (False, False),
         (False, True),
     ]
+    assert (report.verdict, report.unsafe_channels) == (Verdict.REFUTED, (0,))
     assert [level.longest_fold for level in report.levels] == [None, None, None]
     assert str(report.witness) == (
         "channel 0, step 0: 0 + 9 = 9, outside [-8, 7] of level 2 (4-bit wrap register); the datapath"
