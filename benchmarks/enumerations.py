@@ -84,6 +84,9 @@ def arith() -> Iterator[Any]:
                     yield outcome(arith.fold, *sides, register, bias=bias)
         for lengths in product(range(4), repeat=2):
             yield outcome(arith.fold, *([1] * length for length in lengths), register)
+    for tree, bias, taps in product(TREES, (-9, -1, 0, 3), range(6)):
+        for products in product((-5, 0, 3), repeat=taps):
+            yield outcome(arith.fold, products, [1] * taps, tree, bias=bias)
 
 
 def rows_of(taps: int) -> np.ndarray[Any, Any]:
@@ -233,6 +236,14 @@ def oracle() -> Iterator[Any]:
                 how = {"signed": is_signed, "bias": bias}
                 yield outcome(oracle.safe, weights, *ends, bits, **how)
                 yield outcome(oracle.wrap_exact, weights, *ends, bits, **how)
+    for tree, bias, taps in product(TREES, (-1, 0, 3), range(6)):
+        levels = [
+            oracle.Level(one.bits, str(one.overflow), one.signed, one.terms, str(one.rail) == "sum")
+            for one in tree.levels
+        ]
+        how = {"order": tree.order, "bias": bias, "bias_last": tree.bias == "last"}
+        for products in product((-5, 0, 3), repeat=taps):
+            yield outcome(oracle.climb, products, levels, **how)
 
 
 def plain_run(layer: IntLayer, x: Any, register: Accumulator, count: int) -> Any:

@@ -29,9 +29,11 @@ MEMORY = 4 * 2**30  # bytes that a mutant may take beyond what is loaded
 # What tests and enumerations rest on besides: sessions are of one state of all of these.
 AROUND = [
     "accsim/_check.py",
+    "accsim/datapath.py",
     "accsim/errors.py",
     "accsim/spec.py",
     "benchmarks/enumerations.py",
+    "benchmarks/level_enumerations.py",
     "benchmarks/mutants.py",
     "tests/accsim/conftest.py",
     "tests/conftest.py",
@@ -46,9 +48,15 @@ BOUNDS = "tests/accsim/test_bounds.py::test_"
 PORTABLE = "tests/accsim/test_portable.py::test_"
 DECIDE = "tests/verification/test_decide.py::test_"
 LEVELS = "tests/verification/test_decide_datapaths.py::test_"
+RESULTS = "tests/verification/test_datapath_results.py::test_"
+DATAPATH = "tests/accsim/test_datapath.py::test_"
 ALWAYS = ["tests/test_signatures.py"]
 TESTS = {
-    "accsim/arith.py": ["tests/accsim/test_arith.py", *ALWAYS],
+    "accsim/arith.py": [
+        "tests/accsim/test_arith.py",
+        DATAPATH + "the_definition_is_what_the_oracle_says",
+        *ALWAYS,
+    ],
     "accsim/bounds.py": [
         *ALWAYS,
         BOUNDS + "rows_of_nothing",
@@ -78,7 +86,53 @@ TESTS = {
         *ALWAYS,
     ],
     "accsim/padding.py": ["tests/accsim/test_padding.py", *ALWAYS],
-    "verification/oracle.py": ["tests/verification/test_oracle.py", *ALWAYS],
+    "verification/oracle.py": [
+        "tests/verification/test_oracle.py",
+        DATAPATH + "the_definition_is_what_the_oracle_says",
+        *ALWAYS,
+    ],
+    "accsim/datapath.py": [
+        DATAPATH + "datapaths_are_values",
+        DATAPATH + "places_and_groups",
+        DATAPATH + "what_is_a_single_register",
+        DATAPATH + "lanes_are_transposed_axes",
+        DATAPATH + "what_is_no_datapath",
+        DATAPATH + "the_definition_is_what_the_oracle_says",
+        LEVELS + "one_level_is_the_register_itself",
+        *ALWAYS,
+    ],
+    "verification/climbing.py": [
+        LEVELS + "nothing_to_sum",
+        LEVELS + "sums_beyond_64_bits",
+        LEVELS + "one_level_is_the_register_itself",
+        LEVELS + "without_work_levels_stay_undecided[0]",
+        LEVELS + "every_input_of_small_layers[0]",
+        *ALWAYS,
+    ],
+    "verification/folds.py": [
+        LEVELS + "folds_of_any_products",
+        RESULTS + "folds_by_types_are_longest",
+        RESULTS + "the_report_on_bitnet",
+        LEVELS + "nothing_to_sum",
+        *ALWAYS,
+    ],
+    "verification/moments.py": [
+        LEVELS + "nothing_to_sum",
+        LEVELS + "worst_inputs_of_a_group",
+        LEVELS + "sums_beyond_64_bits",
+        LEVELS + "padding_of_inputs_without_0[0]",
+        LEVELS + "registers_that_wrap_and_end_right[0]",
+        *ALWAYS,
+    ],
+    "verification/levels.py": [
+        LEVELS + "nothing_to_sum",
+        LEVELS + "sums_beyond_64_bits",
+        LEVELS + "registers_that_wrap_and_end_right",
+        LEVELS + "padding_of_inputs_without_0[0]",
+        LEVELS + "without_work_levels_stay_undecided",
+        *ALWAYS,
+    ],
+    "verification/reachable.py": [LEVELS + "sets_of_registers", *ALWAYS],
 }
 
 
@@ -178,6 +232,10 @@ def load_all() -> None:
     for name in ("numpy", "hypothesis.strategies", "llvmlite.binding", "numba", "pytest", "torch"):
         importlib.import_module(name)
     importlib.import_module("torch").set_num_threads(1)
+    drawn = importlib.import_module("hypothesis")
+    phases = drawn.Phase.explicit, drawn.Phase.generate  # one failure is enough: none is shrunk
+    drawn.settings.register_profile("mutants", database=None, derandomize=True, phases=phases)
+    drawn.settings.load_profile("mutants")
     sys.path.insert(0, str(ROOT))
     gc.freeze()  # collections, of which pytest makes some, look at nothing of this
     loaded = [name for name in sys.modules if name.split(".")[0] in ("accsim", "verification")]
@@ -232,7 +290,10 @@ def enumerated(mutant: Mutant) -> int:
         importlib.import_module("numba").config.DISABLE_JIT = False
     sys.meta_path.insert(0, InPlace(mutant))
     enumerations = importlib.import_module("enumerations")
-    print(enumerations.digest(getattr(enumerations, Path(mutant.path).stem)))
+    name = Path(mutant.path).stem
+    of_levels = importlib.import_module("level_enumerations")
+    own = getattr(enumerations, name, None) or getattr(of_levels, name)
+    print(enumerations.digest(own))
     return 0
 
 

@@ -5,8 +5,8 @@ from itertools import product
 
 import pytest
 
-from accsim import Accumulator, Overflow, arith
-from accsim.arith import Fold
+from accsim import Accumulator, Datapath, Overflow, arith
+from accsim.arith import Fold, LevelFold
 from accsim.errors import ShapeError
 from verification import oracle
 from verification.properties import FIELDS
@@ -86,3 +86,26 @@ def test_rules_give_what_they_say(bits):
         assert register.min <= wrapped <= register.max
         assert (wrapped - value) % turn == 0
         assert clamped == sorted((register.min, value, register.max))[1]
+
+
+def test_levels_by_hand():
+    """Products are of weights and inputs; pairs in an order of threes, one of them incomplete."""
+    tree = Datapath([Accumulator(4, "saturate", terms=2), Accumulator(5)], order=(2, 0, 1))
+    fold = arith.fold([3, -2, 5, 1], [4, 7, 0, 2], tree, bias=1)
+    # products 12, -14, 0, 2 as pairs 0 12, -14 0, 2 0: 12 -> 7, -14 -> -8, 2; sums 1 8 0 2
+    assert fold.levels == (LevelFold(2, 1, -14, 12), LevelFold(0, -1, -1, 13))
+    assert (
+        str(fold) == "Fold(output=2, overflow_count=2, first_overflow=1, peak_low=-1, peak_high=13)"
+    )
+    assert fold != arith.fold([2], [1], Datapath([Accumulator(5)]))
+
+
+@pytest.mark.parametrize(("letters", "end"), [("first", 10), ("last", 12)])
+def test_more_products_than_small_integers(letters, end):
+    """The last group ends with the last of 300; a bias is told by its letters."""
+    how = {"bias": "".join(list(letters))}
+    tree = Datapath([Accumulator(8, terms=7), Accumulator(12)], **how)
+    fold = arith.fold([-1] * 150 + [1] * 150, [1] * 300, tree, bias=5)
+    assert (fold.output, fold.levels[0]) == (5, LevelFold(0, -1, -7, 7))
+    alone = Datapath([Accumulator(5, "saturate")], **how)
+    assert arith.fold([12, -5], [1, 1], alone, bias=5).output == end

@@ -207,6 +207,37 @@ def test_datapaths_are_values():
     assert str(Datapath([PAIR, Accumulator(32)], name="two")) == "two"
 
 
+def test_places_and_groups():
+    """Blocks that are not full; groups of each level, of no place too; spans that never end."""
+    inner = [Accumulator(8, terms=2), Accumulator(9, terms=3)]
+    tree = Datapath([*inner, Accumulator(9), Accumulator(5)], order=(1, 2, 0))
+    assert (tree.spans, tree.summing, tree.register, tree.last) == (
+        (2, 6), 2, Accumulator(9), Accumulator(5)
+    )  # fmt: skip
+    assert tree.places(4).tolist() == [1, 2, 0, -1, -1, 3]
+    assert tree.places(3).tolist() == [1, 2, 0]
+    assert tree.places(0).tolist() == []
+    assert Datapath([Accumulator(8)]).places(3).tolist() == [0, 1, 2]
+    found = [[tree.starts(i, places).tolist() for i in range(4)] for places in (0, 1, 9)]
+    assert found == [
+        [[], [], [], []],
+        [[0], [0], [0], [0]],
+        [[0, 2, 4, 6, 8], [0, 6], [0], [0]],
+    ]
+    long = Datapath([Accumulator(8, terms=2**39)] * 2 + [Accumulator(8)])
+    assert long.spans == (2**39, 2**40)
+
+
+def test_what_is_a_single_register():
+    """One level that steps in index order from its bias, and nothing else."""
+    one = Accumulator(8)
+    assert Datapath([one]).single is one
+    assert Datapath([one], order=(0,)).single is None
+    assert Datapath([one], bias="last").single is None
+    assert Datapath([one, one]).single is None
+    assert Datapath([Accumulator(8, rail="sum")]).single is None
+
+
 @pytest.mark.parametrize(
     ("make", "text"),
     [
