@@ -33,7 +33,6 @@ AROUND = [
     "accsim/errors.py",
     "accsim/spec.py",
     "benchmarks/enumerations.py",
-    "benchmarks/level_enumerations.py",
     "benchmarks/mutants.py",
     "tests/accsim/conftest.py",
     "tests/conftest.py",
@@ -48,7 +47,6 @@ BOUNDS = "tests/accsim/test_bounds.py::test_"
 PORTABLE = "tests/accsim/test_portable.py::test_"
 DECIDE = "tests/verification/test_decide.py::test_"
 LEVELS = "tests/verification/test_decide_datapaths.py::test_"
-RESULTS = "tests/verification/test_datapath_results.py::test_"
 DATAPATH = "tests/accsim/test_datapath.py::test_"
 ALWAYS = ["tests/test_signatures.py"]
 TESTS = {
@@ -91,48 +89,6 @@ TESTS = {
         DATAPATH + "the_definition_is_what_the_oracle_says",
         *ALWAYS,
     ],
-    "accsim/datapath.py": [
-        DATAPATH + "datapaths_are_values",
-        DATAPATH + "places_and_groups",
-        DATAPATH + "what_is_a_single_register",
-        DATAPATH + "lanes_are_transposed_axes",
-        DATAPATH + "what_is_no_datapath",
-        DATAPATH + "the_definition_is_what_the_oracle_says",
-        LEVELS + "one_level_is_the_register_itself",
-        *ALWAYS,
-    ],
-    "verification/climbing.py": [
-        LEVELS + "nothing_to_sum",
-        LEVELS + "sums_beyond_64_bits",
-        LEVELS + "one_level_is_the_register_itself",
-        LEVELS + "without_work_levels_stay_undecided[0]",
-        LEVELS + "every_input_of_small_layers[0]",
-        *ALWAYS,
-    ],
-    "verification/folds.py": [
-        LEVELS + "folds_of_any_products",
-        RESULTS + "folds_by_types_are_longest",
-        RESULTS + "the_report_on_bitnet",
-        LEVELS + "nothing_to_sum",
-        *ALWAYS,
-    ],
-    "verification/moments.py": [
-        LEVELS + "nothing_to_sum",
-        LEVELS + "worst_inputs_of_a_group",
-        LEVELS + "sums_beyond_64_bits",
-        LEVELS + "padding_of_inputs_without_0[0]",
-        LEVELS + "registers_that_wrap_and_end_right[0]",
-        *ALWAYS,
-    ],
-    "verification/levels.py": [
-        LEVELS + "nothing_to_sum",
-        LEVELS + "sums_beyond_64_bits",
-        LEVELS + "registers_that_wrap_and_end_right",
-        LEVELS + "padding_of_inputs_without_0[0]",
-        LEVELS + "without_work_levels_stay_undecided",
-        *ALWAYS,
-    ],
-    "verification/reachable.py": [LEVELS + "sets_of_registers", *ALWAYS],
 }
 
 
@@ -182,7 +138,7 @@ def is_python(mutant: Mutant) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of `is` beside a literal
         try:
-            compile(mutant.source, mutant.path, "exec")
+            compile(mutant.source, mutant.path, "exec", dont_inherit=True)
         except SyntaxError:
             return False
     return True
@@ -222,8 +178,9 @@ class InPlace(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return importlib.util.spec_from_file_location(name, where, loader=self)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the mutant's text."""
-        exec(compile(self.mutant.source, ROOT / self.mutant.path, "exec"), module.__dict__)
+        """Run the mutant's text, of which annotations are evaluated unless it says otherwise."""
+        where = ROOT / self.mutant.path
+        exec(compile(self.mutant.source, where, "exec", dont_inherit=True), module.__dict__)
 
 
 def load_all() -> None:
@@ -290,10 +247,7 @@ def enumerated(mutant: Mutant) -> int:
         importlib.import_module("numba").config.DISABLE_JIT = False
     sys.meta_path.insert(0, InPlace(mutant))
     enumerations = importlib.import_module("enumerations")
-    name = Path(mutant.path).stem
-    of_levels = importlib.import_module("level_enumerations")
-    own = getattr(enumerations, name, None) or getattr(of_levels, name)
-    print(enumerations.digest(own))
+    print(enumerations.digest(getattr(enumerations, Path(mutant.path).stem)))
     return 0
 
 

@@ -275,3 +275,24 @@ def test_what_is_not_said_is_a_signed_register_from_0() -> None:
         assert oracle.safe([weight], 0, 1, 3) is fits
         assert oracle.wrap_exact([weight], 0, 1, 3) is fits
         assert (oracle.least_bits([weight], 0, 1) <= 3) is fits
+
+
+def test_what_is_not_said_of_a_datapath_is_a_start_at_0() -> None:
+    """A climb starts at no bias, and at one that is given unless it comes last."""
+    level = [oracle.Level(5, "wrap", True, None, False)]
+    assert oracle.climb([3], level)[0] == Answer(3, 0, -1, 0, 3)
+    assert oracle.climb([3], level, bias=2)[0] == Answer(5, 0, -1, 2, 5)
+    assert oracle.climb([3], level, bias=2, bias_last=True)[0] == Answer(5, 0, -1, 0, 5)
+
+
+def test_a_level_ends_at_its_last_item() -> None:
+    """Each level's answer has what its last group hands over, 0 where there is none."""
+    levels = [oracle.Level(5, "wrap", True, 2, False), oracle.Level(6, "wrap", True, None, True)]
+    for products, ends in (([], [0, 0]), ([1], [1, 1]), ([1, 2, 4, 5, 7], [7, 19])):
+        assert [one.output for one in oracle.climb(products, levels)[1]] == ends
+
+
+def test_a_level_reads_the_letters_of_its_rule() -> None:
+    """Whatever string they are in."""
+    level = oracle.Level(3, "".join(list("wrap")), True, None, False)
+    assert oracle.climb([5, -5, 1], [level])[0] == Answer(1, 2, 0, 0, 5)
