@@ -120,17 +120,22 @@ def output_dtype(accumulator: Accumulator) -> np.dtype[Any]:
     return np.dtype(np.int32 if accumulator.max < 2**31 else np.int64)
 
 
+def largest_sum(layer: IntLayer) -> int:
+    """No exact running sum is larger in size, whatever the data: |bias| + K·max|q|·max|x|."""
+    bias = 0 if layer.bias is None else magnitude(layer.bias)
+    return bias + layer.taps * layer.weight_spec.magnitude * layer.input_spec.magnitude
+
+
 def check_host(layer: IntLayer, accumulator: Accumulator) -> type[np.int32] | type[np.int64]:
     """The lane type in which no intermediate of this simulation can overflow, whatever the data.
 
-    With total = |bias| + K·max|q|·max|x| over the declared ranges, every sum and every register
+    With total = `largest_sum`, over the declared ranges, every sum and every register
     plus one product, also counted from the register's lowest value, is below 2^bits + total in
     size; so 2^bits + total <= 2^31 allows int32 and <= 2^63 int64.
 
     Raises: HostWidthError beyond that.
     """
-    bias = 0 if layer.bias is None else magnitude(layer.bias)
-    total = bias + layer.taps * layer.weight_spec.magnitude * layer.input_spec.magnitude
+    total = largest_sum(layer)
     reach = 2**accumulator.bits + total
     if reach > 2**63:
         raise HostWidthError(

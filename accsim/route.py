@@ -8,20 +8,19 @@ from functools import cache
 import numpy as np
 
 from accsim._check import IntArray, read_only
-from accsim.bounds import magnitude
 from accsim.datapath import Datapath
 from accsim.execute import SMALL, execute, run_kernel
 from accsim.kernels.forms import host
 from accsim.kernels.levels import group_sums
 from accsim.layer import IntLayer, borrowing
 from accsim.pack import problem_of
-from accsim.plan import byte_shift, output_dtype, plan, vectors_run
+from accsim.plan import byte_shift, largest_sum, output_dtype, plan, vectors_run
 from accsim.setting import pair_setting, spill_setting
 from accsim.spec import MAX_BITS, Accumulator, IntSpec, Overflow, between, bits_to_hold
 from accsim.stages import Range, Stage, Sums, never_overflows, stages
 from accsim.tree import ENTRIES, climb, placed, store, windows
 
-__all__ = ["Route", "holds", "outputs", "route"]
+__all__ = ["Route", "exact", "holds", "outputs", "route"]
 
 MANY = 256  # outputs of a channel beside which a look at its weights takes no time
 SAMPLE = 16  # one channel in so many is looked at first
@@ -60,8 +59,8 @@ def outputs(
     chosen = route(layer, inputs, datapath, outputs=out.size)
     if chosen.work == "levels":
         climb(layer, x, datapath, threads, out)
-    elif chosen.work == "exact":
-        _exact(layer, x, inputs, chosen, threads, out)
+    elif chosen.rest is not None and chosen.work == "exact":
+        exact(layer, x, inputs, chosen.rest, threads, out)
     elif layer.is_conv or datapath.order is not None:
         places = datapath.places(layer.taps)
         rows = placed(layer.rows, places, axis=1)
@@ -78,7 +77,7 @@ def outputs(
 
 def route(layer: IntLayer, inputs: IntSpec, datapath: Datapath, *, outputs: int) -> Route:
     """The way to so many outputs, for inputs of this range; few do not pay a look at weights."""
-    if _largest(layer) >= 2 ** (MAX_BITS - 1):  # no one register that is simulated holds all sums
+    if not _one_holds(layer):
         return LEVELS
     inputs, weights = (_with_zero(spec) for spec in (inputs, layer.weight_range))
     places, bias = datapath.places(layer.taps), _biases(layer)
@@ -99,7 +98,12 @@ def route(layer: IntLayer, inputs: IntSpec, datapath: Datapath, *, outputs: int)
 
 
 def holds(layer: IntLayer, inputs: IntSpec, datapath: Datapath) -> bool:
-    """Whether no level overflows for any inputs of this range: by ranges, or by the weights."""
+    """Whether no level overflows for any inputs of this range, so that outputs are `exact` sums.
+
+    By ranges, or by the weights.
+    """
+    if not _one_holds(layer):
+        return False
     inputs, places, bias = _with_zero(inputs), datapath.places(layer.taps), _biases(layer)
     if never_overflows(datapath, len(places), bias, _by_ranges(layer, inputs)):
         return True
@@ -117,10 +121,9 @@ def _biases(layer: IntLayer) -> Range:
     return int(layer.bias.min()), int(layer.bias.max())
 
 
-def _largest(layer: IntLayer) -> int:
-    """No exact sum is larger in size."""
-    start = 0 if layer.bias is None else magnitude(layer.bias)
-    return start + layer.taps * layer.weight_spec.magnitude * layer.input_spec.magnitude
+def _one_holds(layer: IntLayer) -> bool:
+    """Whether one register that is simulated can hold all exact sums, whatever the data."""
+    return largest_sum(layer) < 1 << (MAX_BITS - 1)
 
 
 def _by_ranges(layer: IntLayer, inputs: IntSpec) -> Sums:
@@ -212,18 +215,20 @@ def _matrix(layer: IntLayer, rows: IntArray, own: slice, inputs: IntSpec) -> Int
     return borrowing(rows[own], layer.weight_range, inputs, options)
 
 
-def _exact(
-    layer: IntLayer, x: IntArray, inputs: IntSpec, chosen: Route, threads: int, out: IntArray
+def exact(
+    layer: IntLayer,
+    x: IntArray,
+    inputs: IntSpec,
+    register: Accumulator,
+    threads: int,
+    out: IntArray,
 ) -> None:
     """The exact sums, of which the register keeps some bits, or that it saturates in the end."""
-    register = chosen.rest
-    assert register is not None
     if register.overflow is Overflow.WRAP:
         _run(layer, x, inputs, register, threads, out)
         return
-    start = 0 if layer.bias is None else magnitude(layer.bias)
-    total = start + layer.taps * layer.weight_range.magnitude * inputs.magnitude
-    wide = Accumulator(min(MAX_BITS, max(2, bits_to_hold(-total, total))))
+    total = largest_sum(layer)
+    wide = Accumulator(max(2, bits_to_hold(-total, total)))
     sums = np.empty(out.shape, output_dtype(wide))
     _run(layer, x, inputs, wide, threads, sums)
     np.clip(sums, register.min, register.max, out=out, casting="unsafe")

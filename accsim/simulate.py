@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import prod
 
@@ -14,7 +14,7 @@ from accsim.errors import ShapeError
 from accsim.layer import IntLayer, borrowing, check_start, range_of
 from accsim.plan import Plan, check_host, output_dtype, plan
 from accsim.sample import sampled_reach
-from accsim.spec import Accumulator, IntSpec
+from accsim.spec import Accumulator, IntSpec, Overflow
 from accsim.tree import check_tree, climb, lane_type
 
 __all__ = ["LevelRun", "Run", "conv2d", "linear", "simulate"]
@@ -117,7 +117,8 @@ def _simulate_levels(
 
         if not peaks and route.holds(layer, inputs, datapath):
             fields[0][...], fields[1][...] = 0, -1
-            route.outputs(layer, x, inputs, datapath, threads, output)
+            register = replace(datapath.last, overflow=Overflow.WRAP)  # it never does
+            route.exact(layer, x, inputs, register, threads, output)
         else:
             climb(layer, x, datapath, threads, output, fields)
     counts, firsts = fields[:2]

@@ -14,6 +14,7 @@ from accsim.bounds import magnitude
 from accsim.datapath import Datapath
 from accsim.errors import HostWidthError, RangeError
 from accsim.layer import IntLayer, check_held, check_start
+from accsim.plan import largest_sum
 from accsim.spec import Accumulator, Overflow, Rail
 
 __all__ = [
@@ -69,7 +70,7 @@ def reach(layer: IntLayer, datapath: Datapath) -> int:
     item = layer.weight_spec.magnitude * layer.input_spec.magnitude
     bias = 0 if layer.bias is None else magnitude(layer.bias)
     places = len(datapath.places(layer.taps))
-    most = bias + layer.taps * item + 1
+    most = largest_sum(layer) + 1
     spans = (1, *datapath.spans)
     for i, level in enumerate(datapath.levels):
         if i < datapath.summing:
@@ -209,9 +210,8 @@ def windows(layer: IntLayer, x: IntArray, most: int) -> Iterator[tuple[At, IntAr
 
 def placed(array: IntArray, places: IntArray, axis: int) -> IntArray:
     """Entries of each place along an axis, 0 where a product of 0 stands in."""
-    if array.shape[axis] == len(places) and (places == np.arange(len(places))).all():
-        return np.ascontiguousarray(array)
-    if not array.shape[axis]:
+    taps = array.shape[axis]
+    if not taps or (taps == len(places) and (places == np.arange(taps)).all()):
         return np.ascontiguousarray(array)
     out = np.take(array, places, axis=axis)
     missing = [slice(None)] * array.ndim

@@ -15,7 +15,7 @@ from collections import Counter
 import numpy as np
 from rich.progress import Progress
 
-from accsim import Accumulator, IntLayer, between, simulate
+from accsim import Accumulator, IntLayer, IntSpec, between, simulate
 from verification import oracle
 from verification.properties import FIELDS, assert_kernels_agree, tap_inputs
 
@@ -61,16 +61,28 @@ def case(rng: np.random.Generator) -> tuple[IntLayer, np.ndarray, Accumulator]:
     register = Accumulator(bits, rule, signed=bool(rng.random() < 0.8))
     (low, high), (least, most) = (RANGES[rng.integers(len(RANGES))] for _ in range(2))
     shape, inputs, geometry = (linear, conv)[rng.integers(2)](rng)
+    specs = between(least, most), between(low, high)
+    return layer_in(rng, register, specs, shape, geometry), draw(rng, low, high, inputs), register
+
+
+def layer_in(
+    rng: np.random.Generator,
+    register: Accumulator,
+    specs: tuple[IntSpec, IntSpec],
+    shape: tuple[int, ...],
+    geometry: dict[str, object],
+) -> IntLayer:
+    """A layer of weights and inputs of these ranges, half of the time with a bias that fits."""
+    weights, inputs = specs
     ends = max(register.min, -(2**40)), min(register.max, 2**40)
     bias = rng.integers(ends[0], ends[1] + 1, shape[0]) if rng.random() < 0.5 else None
-    layer = IntLayer(
-        draw(rng, least, most, shape),
-        weight_spec=between(least, most),
-        input_spec=between(low, high),
+    return IntLayer(
+        draw(rng, weights.min, weights.max, shape),
+        weight_spec=weights,
+        input_spec=inputs,
         bias=bias,
         **geometry,  # type: ignore[arg-type]
     )
-    return layer, draw(rng, low, high, inputs), register
 
 
 def check_oracle(
